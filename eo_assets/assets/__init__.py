@@ -1,0 +1,1 @@
+"""The Dagster shell: every asset reads its inputs, calls one function and returns metadata."""

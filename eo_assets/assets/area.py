@@ -1,0 +1,126 @@
+"""The area of interest and its tiles: `aoi` and `tile_grid`. Everything else is partitioned by what they find."""
+
+from pathlib import Path
+
+import dagster as dg
+import shapely.geometry
+
+from eo_assets import partitions
+from eo_assets.assets.outputs import result
+from eo_assets.core.grid import Grid
+from eo_assets.core.recipe import recipe
+from eo_assets.core.sentinel_hub_grid import SentinelHubGrid
+from eo_assets.core.tile import Tile
+from eo_assets.core.utm_grid import UtmGrid
+from eo_assets.errors import AreaError
+from eo_assets.project import CustomGridSettings, LoadedProject, SentinelHubGridSettings, UtmGridSettings
+from eo_assets.stages.build import input_folder, tile_store
+from resources.object_store import file_checksum
+from resources.tile_store import OutputRecord, TileStore
+from resources.grid_files import read_custom_grid, read_grid, write_grid
+from resources.vector_files import Area, read_area
+
+AOI_FILE, GRID_FILE = "aoi.geojson", "tile_grid.gpkg"
+
+
+def area_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
+    """`aoi` and `tile_grid` of a project."""
+    prefix, store = loaded.project.name, tile_store(loaded)
+
+    @dg.asset(key_prefix=prefix, group_name=prefix, io_manager_key="table_io_manager", kinds={"geopackage"})
+    def aoi() -> dg.MaterializeResult:
+        """The area of interest: the union of the files under input-data, in longitude and latitude."""
+        return result(store, make_aoi(loaded, store))
+
+    @dg.asset(key_prefix=prefix, group_name=prefix, io_manager_key="table_io_manager", deps=[aoi], kinds={"geopackage"})
+    def tile_grid(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        """The grid's tiles that the area touches; registers the partitions of tiles and zones."""
+        record = make_tile_grid(loaded, store)
+        partitions.register(context.instance, prefix, tiles_of(store))
+        return result(store, record)
+
+    return [aoi, tile_grid]
+
+
+def project_area(loaded: LoadedProject, file: Path | None = None) -> Area:
+    """The area of the project's own files, or of one other file."""
+    if file is not None:
+        return read_area([file])
+    folder, pattern = input_folder(loaded), loaded.project.area.files
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        raise AreaError(
+            f"{loaded.file}: area.files: {pattern}: no file in {folder} matches; put the area of interest there"
+        )
+    return read_area(paths)
+
+
+def project_grid(loaded: LoadedProject) -> Grid:
+    """The grid that the project file names."""
+    area = loaded.project.area
+    match area.grid:
+        case SentinelHubGridSettings(id=grid_id):
+            return SentinelHubGrid(grid_id, area.resolution, area.buffer)
+        case UtmGridSettings(tile_size_m=size):
+            return UtmGrid(size, area.resolution, area.buffer)
+        case CustomGridSettings() as custom:
+            path = input_folder(loaded) / custom.file
+            return read_custom_grid(path, custom.identifier, area.resolution, area.buffer)
+
+
+def project_tiles(loaded: LoadedProject, file: Path | None = None) -> list[Tile]:
+    """The project's tiles from its files alone, offline and with nothing written."""
+    return project_grid(loaded).tiles(project_area(loaded, file).geometry)
+
+
+def make_aoi(loaded: LoadedProject, store: TileStore) -> OutputRecord:
+    """Commit the union of the area's files, unless these very bytes are committed."""
+    area = project_area(loaded)
+    wanted = recipe("aoi", {"bytes": area.digest}, "1", {})
+    record = store.record("aoi", "aoi")
+    if record is not None and record.recipe == wanted:
+        return record
+    with store.attempt("aoi", "aoi") as attempt:
+        (attempt.folder / AOI_FILE).write_text(shapely.to_geojson(area.geometry))
+        left, bottom, right, top = area.geometry.bounds
+        numbers = {"area_km2": round(area.area_km2, 3), "bounds": [left, bottom, right, top]}
+        return store.commit("aoi", "aoi", attempt, wanted, numbers=numbers)
+
+
+def make_tile_grid(loaded: LoadedProject, store: TileStore) -> OutputRecord:
+    """Commit the tiles that the committed area touches, unless they are up to date."""
+    settings = loaded.project.area.model_dump(mode="json", exclude={"files"})
+    if isinstance(loaded.project.area.grid, CustomGridSettings):
+        settings["bytes"] = file_checksum(input_folder(loaded) / loaded.project.area.grid.file)
+    area_record = _record_of_aoi(store)
+    wanted = recipe("tile_grid", settings, "1", {"aoi": area_record.digest})
+    record = store.record("tile_grid", "tile_grid")
+    if record is not None and record.recipe == wanted:
+        return record
+    tiles = project_grid(loaded).tiles(committed_area(store))
+    with store.attempt("tile_grid", "tile_grid") as attempt:
+        write_grid(attempt.folder / GRID_FILE, tiles)
+        zones = sorted({tile.epsg for tile in tiles})
+        numbers = {
+            "tiles": len(tiles),
+            "tiles_by_zone": {str(epsg): sum(tile.epsg == epsg for tile in tiles) for epsg in zones},
+            "pixels": sum(tile.shape[0] * tile.shape[1] for tile in tiles),
+        }
+        return store.commit("tile_grid", "tile_grid", attempt, wanted, numbers=numbers, inputs={"aoi": area_record.digest})
+
+
+def committed_area(store: TileStore) -> shapely.Geometry:
+    """The committed area of interest, longitude and latitude."""
+    return shapely.from_geojson((store.path(_record_of_aoi(store)) / AOI_FILE).read_text())
+
+
+def tiles_of(store: TileStore) -> list[Tile]:
+    """The committed tiles, in the order (EPSG, name)."""
+    return read_grid(store.live("tile_grid", "tile_grid") / GRID_FILE)
+
+
+def _record_of_aoi(store: TileStore) -> OutputRecord:
+    store.live("aoi", "aoi")
+    record = store.record("aoi", "aoi")
+    assert record is not None
+    return record

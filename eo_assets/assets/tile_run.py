@@ -1,0 +1,108 @@
+"""One run over many tiles, as the driver sees it: who needs work, who needs imagery, what became of whom.
+
+Holds no pixels and knows no Dagster. A generator: outcomes come one by one as tiles finish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from eo_assets.core.tile import Tile
+from eo_assets.errors import EoAssetsError
+from eo_assets.stages.walk import StageOutcome, TileWork, Walk
+from resources.batch_jobs import Delivery
+from resources.ray_cluster import Finished, WorkerNeeds
+
+Work = Iterator[TileWork | None]
+MapTiles = Callable[[Walk, Work, Callable[[TileWork], WorkerNeeds]], Iterator["Finished[TileWork, tuple[StageOutcome, ...]] | None"]]
+OrderImagery = Callable[[Sequence[Tile]], Iterator[Delivery | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class TilePlan:
+    """What a run has to do: outcomes that are known already, tiles that need a worker, tiles that need imagery first."""
+
+    known: tuple[StageOutcome, ...]
+    ready: tuple[Tile, ...]
+    to_order: tuple[Tile, ...]
+
+
+def plan_tiles(walk: Walk, tiles: Iterable[Tile], stages: Sequence[str]) -> TilePlan:
+    """Sort the tiles of a run by their commit records alone; no pixel is read."""
+    known: list[StageOutcome] = []
+    ready: list[Tile] = []
+    to_order: list[Tile] = []
+    for tile in tiles:
+        states = [walk.state(stage, tile) for stage in walk.selected(stages)]
+        if all(state.good for state in states):
+            known.extend(states)
+        elif any(state.stage == "tiffs" and not state.good for state in states):
+            to_order.append(tile)
+        else:
+            ready.append(tile)
+    return TilePlan(tuple(known), tuple(ready), tuple(to_order))
+
+
+def run_tiles(
+    walk: Walk, plan: TilePlan, stages: Sequence[str], map_tiles: MapTiles, order: OrderImagery
+) -> Iterator[StageOutcome | None]:
+    """Carry out a plan; yields every (stage, tile) outcome once, and None whenever time passes without one."""
+    yield from plan.known
+    undelivered: dict[str, str] = {}
+    work = _work(plan, stages, order, undelivered)
+    for finished in map_tiles(walk, work, lambda item: needs(walk, item)):
+        if finished is None:
+            yield None
+            continue
+        tile = finished.work.tile
+        if tile.name in undelivered and "tiffs" in stages:
+            yield StageOutcome("tiffs", tile.name, "failed", undelivered[tile.name])
+        yield from finished.result if finished.result is not None else _after_loss(walk, finished)
+
+
+def needs(walk: Walk, work: TileWork) -> WorkerNeeds:
+    """The CPUs and memory of the hungriest stage of a tile's walk."""
+    stages = walk.selected(work.stages)
+    return WorkerNeeds(
+        cpus=max((stage.cpus for stage in stages), default=0.0),
+        memory_bytes=max((stage.memory_bytes(work.tile) for stage in stages), default=0),
+    )
+
+
+def _work(plan: TilePlan, stages: Sequence[str], order: OrderImagery, undelivered: dict[str, str]) -> Work:
+    """Tiles as they can be worked on: those that are ready while the service is busy with the others."""
+    ready = iter(plan.ready)
+    waiting = {tile.name: tile for tile in plan.to_order}
+    without_tiffs = tuple(stage for stage in stages if stage != "tiffs")
+    try:
+        for delivery in order(plan.to_order) if plan.to_order else ():
+            if delivery is None:
+                tile = next(ready, None)
+                yield None if tile is None else TileWork(tile, tuple(stages))
+                continue
+            del waiting[delivery.tile.name]
+            if delivery.folder is None:
+                undelivered[delivery.tile.name] = delivery.error or "not delivered"
+                yield TileWork(delivery.tile, without_tiffs)
+            else:
+                yield TileWork(delivery.tile, tuple(stages), delivery.folder)
+    except EoAssetsError as error:
+        # The order as a whole failed: what it concerns is told tile by tile, everything else goes on.
+        undelivered.update(dict.fromkeys(waiting, str(error)))
+        yield from (TileWork(tile, without_tiffs) for tile in waiting.values())
+    yield from (TileWork(tile, tuple(stages)) for tile in ready)
+
+
+def _after_loss(walk: Walk, finished: Finished[TileWork, tuple[StageOutcome, ...]]) -> Iterator[StageOutcome]:
+    """What the commit records say of a tile whose worker never answered: the first stage without output has failed."""
+    lost = False
+    for stage in walk.selected(finished.work.stages):
+        state = walk.state(stage, finished.work.tile)
+        if state.good:
+            yield state
+        elif lost or state.status == "blocked":
+            yield StageOutcome(stage.name, finished.work.tile.name, "blocked", f"waits: {finished.error}")
+        else:
+            lost = True
+            yield StageOutcome(stage.name, finished.work.tile.name, "failed", finished.error)

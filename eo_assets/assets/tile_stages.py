@@ -1,0 +1,155 @@
+"""The six tile stages as one subsettable multi-asset: one run a range of tiles, one event a finished (stage, tile).
+
+A bad tile is failed and never stamped; every other tile flows on. Up-to-date tiles are stamped again: when a run ends
+as failed, planned partitions without an event would turn failed with it.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from eo_assets.assets.area import committed_area, tiles_of
+from eo_assets.assets.imagery import order_imagery, quote, require_budget
+from eo_assets.assets.outputs import materialization
+from eo_assets.assets.progress import Progress
+from eo_assets.assets.tile_run import TilePlan, plan_tiles, run_tiles
+from eo_assets.core.tile import Tile
+from eo_assets.partitions import select, tile_partitions
+from eo_assets.project import LoadedProject
+from eo_assets.stages.build import TILE_STAGES, tile_walk
+from eo_assets.stages.walk import StageOutcome, Walk
+from resources.ray_cluster import RayCluster
+
+UPSTREAM = {
+    "tiffs": ("tile_grid",),
+    "reference": ("tile_grid",),
+    "eopatches": ("tiffs",),
+    "features": ("eopatches",),
+    "samples": ("features", "reference"),
+    "predictions": ("features", "model"),
+}
+KINDS = {"tiffs": {"sentinelhub"}, "reference": {"sentinelhub"}, "predictions": {"lightgbm"}}
+DESCRIPTIONS = {
+    "tiffs": "What the service delivered: a GeoTIFF an output, its bands the dates, and the sensing times.",
+    "reference": "Labels of the tile, with their own nodata.",
+    "eopatches": "The tiffs as an EOPatch: reflectance (time, y, x, band) and masks of valid pixels.",
+    "features": "Indices and bands of every valid pixel and date, float32, NaN where nothing is known.",
+    "samples": "Random labelled pixels with all their features.",
+    "predictions": "The model's answer for every valid pixel.",
+}
+INLINE_PICTURES = 500
+"""Runs of more tiles than this leave quicklooks beside the outputs and out of the event log."""
+
+
+class TileRunConfig(dg.Config):
+    """What a person may ask of a run in the launchpad."""
+
+    rebuy: bool = False
+
+
+def tile_assets(loaded: LoadedProject) -> dg.AssetsDefinition:
+    """`tiffs`, `reference`, `eopatches`, `features`, `samples` and `predictions` of a project."""
+    prefix = loaded.project.name
+
+    @dg.multi_asset(
+        name=f"{prefix}__tile_stages",
+        specs=[_spec(prefix, stage) for stage in TILE_STAGES],
+        partitions_def=tile_partitions(prefix),
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def tile_stages(
+        context: dg.AssetExecutionContext,
+        config: TileRunConfig,
+        ray_cluster: RayCluster,
+        progress: dg.ResourceParam[Progress],
+    ) -> Iterator[None]:
+        stages = [stage for stage in TILE_STAGES if dg.AssetKey([prefix, stage]) in context.selected_asset_keys]
+        walk = tile_walk(loaded, rebuy=config.rebuy)
+        problems = _Problems()
+        for outcome in _outcomes(loaded, walk, context.partition_keys, stages, ray_cluster, progress):
+            _tell(context, walk, outcome, len(context.partition_keys))
+            problems.add(outcome)
+        problems.raise_any()
+        return
+        yield  # A generator without outputs: Dagster stamps nothing by itself.
+
+    return tile_stages
+
+
+def _spec(prefix: str, stage: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        [prefix, stage],
+        deps=[dg.AssetKey([prefix, name]) for name in UPSTREAM[stage]],
+        description=DESCRIPTIONS[stage],
+        group_name=prefix,
+        kinds=KINDS.get(stage, {"eolearn"}),
+        skippable=True,
+    ).with_io_manager_key("eopatch_io_manager")
+
+
+def _outcomes(
+    loaded: LoadedProject, walk: Walk, keys: Sequence[str], stages: list[str], ray: RayCluster, progress: Progress
+) -> Iterator[StageOutcome]:
+    all_tiles = tiles_of(walk.store)
+    tiles = select(all_tiles, keys)
+    if "predictions" in stages and walk.store.record("model", "model") is None:
+        raise dg.Failure(
+            f"predictions need a model and {loaded.project.name} has none; run training first: "
+            f"eo-assets run {loaded.project.name} --only model",
+            allow_retries=False,
+        )
+    plan = plan_tiles(walk, tiles, stages)
+    require_budget(loaded, quote(loaded, plan.to_order, _unlabelled(walk, plan, stages)))
+    area = committed_area(walk.store) if len(plan.to_order) == len(all_tiles) else None
+    progress.started(f"{loaded.project.name}: {', '.join(stages)}", len(tiles), len(stages))
+    for outcome in run_tiles(
+        walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, wanted, area)
+    ):
+        progress.advanced(outcome)
+        if outcome is not None:
+            yield outcome
+    progress.finished()
+
+
+def _unlabelled(walk: Walk, plan: TilePlan, stages: list[str]) -> list[Tile]:
+    """The tiles whose reference this run would ask the service for."""
+    reference = walk.selected(["reference"])[0]
+    wanted = (*plan.ready, *plan.to_order) if "reference" in stages else ()
+    return [tile for tile in wanted if not walk.state(reference, tile).good]
+
+
+def _tell(context: dg.AssetExecutionContext, walk: Walk, outcome: StageOutcome, tiles: int) -> None:
+    if outcome.good and outcome.record is not None:
+        key = next(key for key in context.selected_asset_keys if key.path[-1] == outcome.stage)
+        event = materialization(walk.store, key, outcome.tile, outcome.record, picture=tiles <= INLINE_PICTURES)
+        context.log_event(event)
+    if outcome.status == "kept":
+        context.log.warning(f"{outcome.stage} of {outcome.tile}: {outcome.reason}")
+    if outcome.status == "failed":
+        context.log.error(f"{outcome.stage} of {outcome.tile}: {outcome.reason}\n{outcome.details}")
+
+
+class _Problems:
+    """The failures of a run, told once at its end."""
+
+    def __init__(self) -> None:
+        self._failed: list[StageOutcome] = []
+        self._blocked = 0
+
+    def add(self, outcome: StageOutcome) -> None:
+        if outcome.status == "failed":
+            self._failed.append(outcome)
+        self._blocked += outcome.status == "blocked"
+
+    def raise_any(self) -> None:
+        """One failure that names every failed tile with its reason."""
+        if not self._failed and not self._blocked:
+            return
+        named = {f"{outcome.stage}/{outcome.tile}": outcome.reason for outcome in self._failed}
+        first = "".join(f"\n  {name}: {reason}" for name, reason in list(named.items())[:10])
+        raise dg.Failure(
+            f"{len(self._failed)} failed, {self._blocked} blocked behind them; every other tile is done.{first}",
+            metadata={"failed": dg.MetadataValue.json(named), "blocked": self._blocked},
+            allow_retries=False,
+        )

@@ -1,0 +1,171 @@
+"""`eo-assets`: run, plan, validate, status and path of a project, and the local Sentinel Hub on its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from eo_assets.errors import EoAssetsError
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+PROJECT = click.argument("project")
+"""Imports stay inside the commands: `--help` and mistakes answer at once."""
+
+
+def _told(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An error of ours is a message for a person, not a stack."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except EoAssetsError as error:
+            errors.print(f"[red]error:[/] {escape(str(error))}")
+            sys.exit(2)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="eo-assets")
+def main() -> None:
+    """Wall-to-wall maps from satellite time series. PROJECT is a project file, or the name of one that ships."""
+
+
+@main.command()
+@PROJECT
+@click.option("--only", multiple=True, metavar="ASSET", help="Make this asset and what it needs (repeatable).")
+@click.option("-t", "--tile", "tiles", multiple=True, metavar="TILE|INDEX", help="Only this tile (repeatable).")
+@click.option("--rebuy", is_flag=True, help="Buy imagery again whose settings have changed.")
+@_told
+def run(project: str, only: tuple[str, ...], tiles: tuple[str, ...], rebuy: bool) -> None:
+    """Materialize PROJECT on this machine; goes on past failed tiles and exits with 1 if any remain."""
+    from eo_assets.command_run import run_project
+    from jobs.launches import Request
+
+    sys.exit(0 if run_project(project, Request(only, tiles, rebuy), console) else 1)
+
+
+@main.command()
+@PROJECT
+@_told
+def validate(project: str) -> None:
+    """Check PROJECT and its evalscripts; needs no network, bucket or credentials."""
+    from eo_assets.definitions import open_project
+
+    loaded = open_project(project)
+    console.print(f"{loaded.file}: valid ({loaded.project.name} {loaded.project.year}, data in {loaded.project_folder})")
+
+
+@main.command()
+@PROJECT
+@click.option("--aoi", type=click.Path(path_type=Path), help="An area of interest instead of the project's own.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--names", is_flag=True, help="List the tiles in order, with their index.")
+@_told
+def plan(project: str, aoi: Path | None, as_json: bool, names: bool) -> None:
+    """Tiles, bytes and processing units of PROJECT. Spends nothing and writes nothing."""
+    from eo_assets.command_plan import make_plan, print_plan
+
+    made = make_plan(project, aoi)
+    if as_json:
+        print(json.dumps(made.as_json(names=names), indent=1))
+    else:
+        print_plan(made, console, names=names)
+
+
+@main.command()
+@PROJECT
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_told
+def status(project: str, as_json: bool) -> None:
+    """What of PROJECT is done, missing, stale or failed, and why."""
+    from dataclasses import asdict
+
+    from eo_assets.definitions import open_project
+    from eo_assets.status import project_status
+
+    loaded = open_project(project)
+    assets = project_status(loaded)
+    if as_json:
+        print(json.dumps({asset.asset: asdict(asset) for asset in assets}, indent=1))
+        return
+    table = Table("asset", "state", "bytes", "why", box=None, pad_edge=False)
+    for asset in assets:
+        states = ", ".join(f"{count} {state}" for state, count in sorted(asset.states.items()))
+        first = next((f"{tile}: {reason}" for tile, reason in asset.reasons.items()), "")
+        more = f" (and {len(asset.reasons) - 1} more)" if len(asset.reasons) > 1 else ""
+        table.add_row(asset.asset, states, f"{asset.bytes / 1e6:,.1f} MB" if asset.bytes else "-", escape(first + more))
+    console.print(table)
+
+
+@main.command()
+@PROJECT
+@click.argument("asset")
+@click.argument("tile", required=False)
+@_told
+def path(project: str, asset: str, tile: str | None) -> None:
+    """Print where the committed output of ASSET (of TILE, or of a zone for maps) lies."""
+    from eo_assets.definitions import open_project
+    from eo_assets.stages.build import tile_store
+
+    store = tile_store(open_project(project))
+    if asset not in store.folders:
+        raise EoAssetsError(f"there is no asset {asset!r}; there are {', '.join(store.folders)}")
+    print(store.live(asset, tile or asset))
+
+
+@main.command()
+@click.argument("projects", nargs=-1, required=True)
+@click.option("--port", default=3000, show_default=True)
+@_told
+def ui(projects: tuple[str, ...], port: int) -> None:
+    """Open the Dagster UI (webserver and daemon) on PROJECTS, until it is interrupted."""
+    from eo_assets.definitions import PROJECTS_VARIABLE, open_project
+    from eo_assets.instance import dagster_home
+
+    loaded = [open_project(project) for project in projects]
+    home = dagster_home(loaded[0])
+    environment = {**os.environ, "DAGSTER_HOME": str(home), PROJECTS_VARIABLE: ",".join(projects)}
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "eo_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+
+
+@main.group("sentinel-hub")
+def sentinel_hub() -> None:
+    """A Sentinel Hub on this machine."""
+
+
+@sentinel_hub.command()
+@click.option("--collections", type=click.Path(exists=True, path_type=Path), help="YAML file that declares collections.")
+@click.option("--bucket", "buckets", multiple=True, metavar="NAME=FOLDER", help="A folder that plays a bucket (repeatable).")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("sentinel-hub"), show_default=True)
+@click.option("--port", default=8350, show_default=True, help="0: any free port.")
+@_told
+def serve(collections: Path | None, buckets: tuple[str, ...], folder: Path, port: int) -> None:
+    """Serve OAuth, Process, Batch V2, Catalog and BYOC on 127.0.0.1 until interrupted."""
+    from resources.local_sentinel_hub.server import ServiceSettings
+    from resources.local_sentinel_hub.server import serve as serve_until_interrupted
+
+    pairs = [bucket.partition("=") for bucket in buckets]
+    wrong = [bucket for bucket, (_, sign, folder_name) in zip(buckets, pairs) if not (sign and folder_name)]
+    if wrong:
+        raise EoAssetsError(f"--bucket {wrong[0]}: write NAME=FOLDER, for instance --bucket maps=/data/maps")
+    mapping = {name: Path(path).resolve() for name, _, path in pairs}
+    serve_until_interrupted(ServiceSettings(folder=folder, collections=collections, buckets=mapping, port=port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Training a LightGBM model on a table of samples, its signature, and predicting from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_assets.core import scores
+from eo_assets.errors import ModelError
+
+ModelKind = Literal["lightgbm_regressor", "lightgbm_classifier"]
+THREAD_PARAMETERS = frozenset({"n_jobs", "num_threads", "nthread", "num_thread"})
+"""Parameters that change how fast a model is trained, not which: never part of a recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a model expects of its input and gives: it must equal the signature of the features it predicts from.
+
+    `columns` are `<feature>_<date>` in order. `offset_handling` says, collection by collection, whether values are
+    harmonised over the processing baseline 04.00. `classes` are the original codes, empty for a regression.
+    """
+
+    kind: ModelKind
+    columns: tuple[str, ...]
+    factor: float
+    reference: str
+    offset_handling: tuple[str, ...]
+    classes: tuple[int, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is the way back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Signature:
+        """The signature written by `as_json`."""
+        lists = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**lists)
+
+    def difference(self, other: Signature) -> str | None:
+        """The first thing in which two signatures differ, in words; None when a model fits."""
+        for name in ("kind", "reference", "factor", "offset_handling"):
+            mine, others = getattr(self, name), getattr(other, name)
+            if mine != others:
+                return f"{name}: the model has {mine!r}, the project {others!r}"
+        if self.columns != other.columns:
+            pairs = zip(self.columns + ("none",), other.columns + ("none",))
+            position, (mine, others) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+            return f"column {position}: the model has {mine}, the project {others}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The table a model is trained on. `features` (n, column) float32, `labels` (n,), `blocks` (n, 3) ground blocks."""
+
+    features: NDArray[np.float32]
+    labels: NDArray[Any]
+    blocks: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What is asked for: the kind, LightGBM's parameters, and how samples are set aside for scoring."""
+
+    kind: ModelKind
+    parameters: Mapping[str, bool | int | float | str]
+    train_fraction: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A model, the codes of its classes, its scores on both splits beside the trivial predictor's, its importances."""
+
+    booster: lightgbm.Booster
+    classes: tuple[int, ...]
+    metrics: Mapping[str, Mapping[str, Any]]
+    importances: Mapping[str, float]
+
+
+def train(samples: Samples, columns: tuple[str, ...], training: Training) -> TrainedModel:
+    """Train on all but the held-out ground blocks and score on those; the random split is trained and scored beside it.
+
+    The model that is kept is the one whose score on whole blocks is told.
+    """
+    if len(samples.labels) < 2:
+        raise ModelError(f"{len(samples.labels)} samples are too few to train on; raise sampling.number or add labels")
+    classes, labels = _encode(samples.labels, training.kind)
+    table = Samples(samples.features, labels, samples.blocks)
+    held = scores.held_out_blocks(samples.blocks, training.train_fraction, training.seed)
+    booster, block_scores = _fit_and_score(table, held, classes, columns, training)
+    random = scores.held_out_random(len(labels), training.train_fraction, training.seed)
+    _, random_scores = _fit_and_score(table, random, classes, columns, training)
+    gain = booster.feature_importance("gain")
+    importances = {name: float(value) for name, value in zip(columns, gain / max(1e-300, gain.sum()))}
+    return TrainedModel(booster, classes, {"held_out_blocks": block_scores, "random_split": random_scores}, importances)
+
+
+def predict(booster: lightgbm.Booster, table: NDArray[np.float32]) -> NDArray[np.float64]:
+    """LightGBM's own prediction of rows (n, column), on one thread: (n,), or (n, class) of probabilities."""
+    return np.asarray(booster.predict(table, num_threads=1), dtype=np.float64)
+
+
+def class_probabilities(raw: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, class), also for a binary model, which gives the second class's probability alone."""
+    return np.stack([1 - raw, raw], axis=1) if raw.ndim == 1 else raw
+
+
+def _encode(labels: NDArray[Any], kind: ModelKind) -> tuple[tuple[int, ...], NDArray[Any]]:
+    """LightGBM wants classes as 0..n-1; the original codes are kept beside it."""
+    if kind == "lightgbm_regressor":
+        return (), labels.astype(np.float64)
+    codes, encoded = np.unique(labels, return_inverse=True)
+    if len(codes) < 2:
+        raise ModelError(f"the samples have one class only ({codes.tolist()}); a classifier needs two or more")
+    return tuple(int(code) for code in codes), encoded
+
+
+def _fit_and_score(
+    samples: Samples, held: NDArray[np.bool_], classes: tuple[int, ...], columns: tuple[str, ...], training: Training
+) -> tuple[lightgbm.Booster, dict[str, Any]]:
+    booster = _fit(samples.features[~held], samples.labels[~held], len(classes), columns, training)
+    counts = {"training_samples": int((~held).sum()), "scored_samples": int(held.sum())}
+    if not held.any():
+        return booster, counts
+    predicted, truth = predict(booster, samples.features[held]), samples.labels[held]
+    if classes:
+        majority = np.full(len(truth), np.bincount(samples.labels[~held]).argmax())
+        best = class_probabilities(predicted).argmax(axis=1)
+        model, trivial = (scores.classification_scores(truth, guess) for guess in (best, majority))
+    else:
+        mean = np.full(len(truth), samples.labels[~held].mean())
+        model, trivial = (scores.regression_scores(truth, guess) for guess in (predicted, mean))
+    return booster, {**counts, "model": model, "trivial": trivial}
+
+
+def _fit(
+    features: NDArray[np.float32], labels: NDArray[Any], classes: int, columns: tuple[str, ...], training: Training
+) -> lightgbm.Booster:
+    parameters = {
+        "objective": "regression" if not classes else "binary" if classes == 2 else "multiclass",
+        **({"num_class": classes} if classes > 2 else {}),
+        "seed": training.seed,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+        **training.parameters,
+    }
+    trees = int(parameters.pop("n_estimators", 100))
+    data = lightgbm.Dataset(features, labels, feature_name=list(columns), params={"verbosity": -1})
+    return lightgbm.train(parameters, data, num_boost_round=trees)

@@ -1,0 +1,47 @@
+"""The time axis of a project and the names of its model columns: (date, feature), in date order.
+
+A model needs the same columns in every tile. Without a composite a tile's dates are its own acquisition days, and tiles
+that differ are refused; composites, which give every tile the same periods, belong here too.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+
+from eo_assets.errors import ModelError
+
+
+def ascending(timestamps: Sequence[dt.datetime]) -> tuple[list[int], list[dt.datetime]]:
+    """The order that sorts sensing times (the service returns the newest first), and the sorted times."""
+    order = sorted(range(len(timestamps)), key=lambda i: timestamps[i])
+    return order, [timestamps[i] for i in order]
+
+
+def labels(timestamps: Sequence[dt.datetime]) -> tuple[str, ...]:
+    """The name of each date of a tile: the day in UTC. Neighbouring tiles differ by seconds, not by days."""
+    return tuple(t.date().isoformat() for t in timestamps)
+
+
+def columns(dates: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
+    """The model's columns: every feature of the first date, then of the second, named `<feature>_<date>`."""
+    return tuple(f"{feature}_{date}" for date in dates for feature in features)
+
+
+def common_dates(dates_of_tiles: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The dates that all tiles share; tiles that differ are refused, with the names and dates of two of them."""
+    first_name, first = next(iter(dates_of_tiles.items()))
+    for name, dates in dates_of_tiles.items():
+        if tuple(dates) != tuple(first):
+            raise ModelError(
+                f"tiles {first_name} and {name} have different dates, so their model columns differ: "
+                f"{first_name} has {_brief(first, dates)}, {name} has {_brief(dates, first)}; with features.composite: "
+                "none every tile needs the same dates: narrow imagery.time_interval, or leave the tile out of "
+                "sampling.tiles"
+            )
+    return tuple(first)
+
+
+def _brief(dates: Sequence[str], others: Sequence[str]) -> str:
+    extra = [d for d in dates if d not in others]
+    return f"{len(dates)} dates" + (f" ({', '.join(extra[:3])}{', ...' if len(extra) > 3 else ''} alone)" if extra else "")

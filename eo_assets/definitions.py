@@ -1,0 +1,70 @@
+"""The code location: every project's assets, jobs and what they stand on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from eo_assets.assets.area import area_assets
+from eo_assets.assets.byoc import byoc_assets
+from eo_assets.assets.maps import map_assets
+from eo_assets.assets.progress import LogProgress
+from eo_assets.assets.tile_stages import tile_assets
+from eo_assets.assets.training import training_assets
+from eo_assets.errors import ProjectError
+from eo_assets.project import LoadedProject
+from eo_assets.project_file import load_project
+from eo_assets.stages.build import tile_store
+from jobs.project_jobs import project_jobs
+from resources.io_managers import CogIOManager, EOPatchIOManager, ModelIOManager, TableIOManager
+from resources.local_sentinel_hub.evalscript import inspect_script
+from resources.ray_cluster import RayCluster
+
+PROJECTS_VARIABLE = "EO_ASSETS_PROJECTS"
+
+
+def open_project(name_or_path: str) -> LoadedProject:
+    """A checked project, as every command and the code location read it."""
+    return load_project(
+        name_or_path, inspect_script=inspect_script, environment=os.environ, working_folder=Path.cwd()
+    )
+
+
+def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: Any) -> dg.Definitions:
+    """All assets and jobs of the projects. Keys are prefixed with the project's name, so projects never touch.
+
+    `resource_overrides` replace resources by name: `ray_cluster`, `progress`, the IO managers.
+    """
+    names = [loaded.project.name for loaded in projects]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        files = ", ".join(str(loaded.file) for loaded in projects if loaded.project.name in twice)
+        raise ProjectError(f"{files}: name: {twice[0]}: two projects have one name; rename one of them")
+    stores = {loaded.project.name: tile_store(loaded) for loaded in projects}
+    resources: dict[str, Any] = {
+        "ray_cluster": RayCluster(),
+        "progress": dg.ResourceDefinition.hardcoded_resource(LogProgress()),
+        "eopatch_io_manager": EOPatchIOManager(stores),
+        "table_io_manager": TableIOManager(stores),
+        "model_io_manager": ModelIOManager(stores),
+        "cog_io_manager": CogIOManager(stores),
+        **resource_overrides,
+    }
+    builders = (area_assets, lambda loaded: [tile_assets(loaded)], training_assets, map_assets, byoc_assets)
+    return dg.Definitions(
+        assets=[asset for loaded in projects for build in builders for asset in build(loaded)],
+        jobs=[job for name in names for job in project_jobs(name)],
+        resources=resources,
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The projects named in EO_ASSETS_PROJECTS, separated by commas: files, or names of projects that ship."""
+    named = os.environ.get(PROJECTS_VARIABLE, "demo").split(",")
+    return build_definitions([open_project(name.strip()) for name in named if name.strip()])

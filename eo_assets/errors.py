@@ -1,0 +1,45 @@
+"""The errors of eo-assets: one flat tree, imported by every room. A message names the file, key or tile, the value and the remedy."""
+
+
+class EoAssetsError(Exception):
+    """Base of every error that eo-assets raises on purpose."""
+
+
+class ProjectError(EoAssetsError):
+    """The project file, or a file it names, can't be used as it stands."""
+
+
+class AreaError(EoAssetsError):
+    """An area of interest can't be read, or can't be tiled on the chosen grid."""
+
+
+class GridError(EoAssetsError):
+    """A grid was asked for something it does not have: a resolution, a tile name, a layer."""
+
+
+class EvalscriptError(EoAssetsError):
+    """An evalscript can't be compiled, breaks a rule of evalscript V3, or failed or overran its limits while running."""
+
+
+class ServiceError(EoAssetsError):
+    """Sentinel Hub, real or local, refused a request or failed a job."""
+
+
+class TransientError(EoAssetsError):
+    """A fault that may pass: network, lost worker, throttling. The tile is tried again."""
+
+
+class TileError(EoAssetsError):
+    """A tile's data can't be processed. Final for that tile, harmless for every other."""
+
+
+class ModelError(EoAssetsError):
+    """A model can't be trained, or does not fit the features that it is asked to predict from."""
+
+
+class StoreError(EoAssetsError):
+    """A committed output is missing, torn, or owned by another project."""
+
+
+class BudgetExceeded(EoAssetsError):
+    """A request would cost more than the project's budget allows."""

@@ -1,0 +1,59 @@
+"""The partition sets of a project: its tiles and its zones, named for it, in the order (EPSG, name)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+
+from eo_assets.core.tile import Tile
+
+
+def tile_partitions(project: str) -> dg.DynamicPartitionsDefinition:
+    """One partition a tile; the key is the tile's name."""
+    return dg.DynamicPartitionsDefinition(name=f"{project}/tiles")
+
+
+def zone_partitions(project: str) -> dg.DynamicPartitionsDefinition:
+    """One partition a zone; the key is its EPSG code."""
+    return dg.DynamicPartitionsDefinition(name=f"{project}/zones")
+
+
+def register(instance: dg.DagsterInstance, project: str, tiles: Sequence[Tile]) -> None:
+    """Make the partition sets exactly those of the tiles, in order.
+
+    Runs are made per contiguous range in this order, so a set that differs is laid anew from its first difference on.
+    What was materialized for a key is not lost: it is remembered by key.
+    """
+    ordered = sorted(tiles, key=lambda tile: tile.order)
+    _set_keys(instance, f"{project}/tiles", [tile.name for tile in ordered])
+    _set_keys(instance, f"{project}/zones", list(dict.fromkeys(str(tile.epsg) for tile in ordered)))
+
+
+def select(tiles: Sequence[Tile], wanted: Iterable[str]) -> list[Tile]:
+    """Tiles by key, in their order."""
+    names = set(wanted)
+    return [tile for tile in tiles if tile.name in names]
+
+
+def contiguous(tiles: Sequence[Tile], wanted: Iterable[str]) -> list[list[Tile]]:
+    """The wanted tiles as runs of neighbours in the order of all tiles: what one run can hold each."""
+    names, groups = set(wanted), []
+    previous_wanted = False
+    for tile in tiles:
+        if tile.name in names:
+            if previous_wanted:
+                groups[-1].append(tile)
+            else:
+                groups.append([tile])
+        previous_wanted = tile.name in names
+    return groups
+
+
+def _set_keys(instance: dg.DagsterInstance, name: str, keys: list[str]) -> None:
+    present = list(instance.get_dynamic_partitions(name))
+    same = next((i for i, (old, new) in enumerate(zip(present, keys)) if old != new), min(len(present), len(keys)))
+    for key in present[same:]:
+        instance.delete_dynamic_partition(name, key)
+    if keys[same:]:
+        instance.add_dynamic_partitions(name, keys[same:])

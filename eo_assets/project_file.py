@@ -1,0 +1,170 @@
+"""Reads a project file: extends, environment, models, evalscripts, checks. All that is wrong makes one error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from eo_assets.core.evalscript import ScriptSetup
+from eo_assets.errors import EvalscriptError, ProjectError
+from eo_assets.project import CollectionReference, LoadedProject, Project
+from eo_assets.project_checks import check_sections
+from eo_assets.project_problems import (
+    MISSING,
+    REFERENCE,
+    Finding,
+    KeyPath,
+    Problem,
+    Refused,
+    did_you_mean,
+    listed,
+    translate,
+)
+from eo_assets.project_yaml import Text, find_project, read_text, shipped_projects, substitute
+
+Inspect = Callable[[str], ScriptSetup]
+
+__all__ = ["load_project", "shipped_projects"]
+
+
+@dataclass(frozen=True)
+class _Script:
+    """An evalscript that the project names: `role` is what the checks call its setup."""
+
+    role: str
+    key: KeyPath
+    name: str
+
+
+def load_project(
+    name_or_path: str | Path,
+    *,
+    inspect_script: Inspect | None,
+    environment: Mapping[str, str],
+    working_folder: Path,
+) -> LoadedProject:
+    """A checked project, from a project file or the name of one that ships.
+
+    `inspect_script` runs an evalscript's `setup()` and raises EvalscriptError for a broken one; None leaves unchecked
+    what only a script can tell. `environment` fills `${VAR}`. Relative paths are relative to `working_folder`.
+    Raises ProjectError with every problem found, one a line.
+    """
+    try:
+        text = read_text(find_project(name_or_path, working_folder))
+    except Refused as refused:
+        raise ProjectError("\n".join(map(str, refused.problems))) from refused
+    findings: list[Finding] = []
+    data = substitute(text.data, environment, findings)
+    unset = {finding.key for finding in findings}
+    sections, faults = _validate(data)
+    findings += [fault for fault in faults if fault.key not in unset]
+    scripts = _named_scripts(sections)
+    texts = _read_scripts(scripts, text, findings)
+    setups = _inspect_scripts(scripts, texts, inspect_script, findings) if inspect_script else {}
+    findings += check_sections({**sections, **setups})
+    folder = _project_folder(sections, text, working_folder, findings)
+    if findings:
+        raise ProjectError("\n".join(_lines(findings, text)))
+    project = Project.model_validate(data)
+    return LoadedProject(project=project, file=text.file, project_folder=folder, evalscripts=texts)
+
+
+def _validate(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
+    """Each top-level section on its own: the valid ones by name, and what is wrong with the others."""
+    sections: dict[str, Any] = {}
+    findings = [_unknown(key, value) for key, value in data.items() if key not in Project.model_fields]
+    for name, field in Project.model_fields.items():
+        if name in data:
+            try:
+                sections[name] = _validator(name).validate_python(data[name])
+            except ValidationError as error:
+                findings += translate(error, name, data[name])
+        elif field.is_required():
+            findings.append(Finding((name,), MISSING, "this key is required", f"add it, as {REFERENCE} describes"))
+        else:
+            sections[name] = field.get_default(call_default_factory=True)
+    return sections, findings
+
+
+@cache
+def _validator(section: str) -> TypeAdapter[Any]:
+    field = Project.model_fields[section]
+    annotation: Any = Annotated[field.annotation, field]
+    return TypeAdapter(annotation)
+
+
+def _unknown(key: object, value: object) -> Finding:
+    known = sorted((*Project.model_fields, "extends"))
+    return Finding((str(key),), value, "unknown key", f"{did_you_mean(str(key), known)}known here: {listed(known)}")
+
+
+def _lines(findings: list[Finding], text: Text) -> Iterator[str]:
+    """One line a problem, in the order of the sections."""
+    order = {name: index for index, name in enumerate(Project.model_fields)}
+    for finding in sorted(findings, key=lambda finding: order.get(str(finding.key[0]), len(order))):
+        file, where = text.origin(finding.key), ".".join(str(part) for part in finding.key)
+        remedy = finding.remedy if file == text.file else f"{finding.remedy}; or set the key in {text.file}"
+        yield str(Problem(str(file), where, finding.value, finding.what, remedy))
+
+
+def _named_scripts(sections: Mapping[str, Any]) -> list[_Script]:
+    scripts = []
+    if "imagery" in sections:
+        scripts.append(_Script("imagery_script", ("imagery", "evalscript"), sections["imagery"].evalscript))
+    if "reference" in sections and isinstance(source := sections["reference"].source, CollectionReference):
+        scripts.append(_Script("reference_script", ("reference", "source", "evalscript"), source.evalscript))
+    return scripts
+
+
+def _read_scripts(scripts: list[_Script], text: Text, findings: list[Finding]) -> dict[str, str]:
+    """The texts by name. A path is relative to the file that names it."""
+    texts: dict[str, str] = {}
+    files: dict[str, Path] = {}
+    for script in scripts:
+        file = (text.origin(script.key).parent / script.name).resolve()
+        if files.setdefault(script.name, file) != file:
+            what = f"also the name of another file, {files[script.name]}"
+            findings.append(Finding(script.key, script.name, what, "give one of the two another name"))
+        try:
+            texts[script.name] = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            remedy = "put the evalscript there, or mend the path: it starts at the file that names it"
+            findings.append(Finding(script.key, script.name, f"{file} can't be read ({reason})", remedy))
+    return texts
+
+
+def _inspect_scripts(
+    scripts: list[_Script], texts: Mapping[str, str], inspect: Inspect, findings: list[Finding]
+) -> dict[str, ScriptSetup]:
+    """What `setup()` of each says, by the name under which the checks ask for it."""
+    setups: dict[str, ScriptSetup] = {}
+    for script in scripts:
+        try:
+            if script.name in texts:
+                setups[script.role] = inspect(texts[script.name])
+        except EvalscriptError as error:
+            findings.append(Finding(script.key, script.name, " ".join(str(error).split()), "mend the evalscript"))
+    return setups
+
+
+def _project_folder(sections: Mapping[str, Any], text: Text, working_folder: Path, findings: list[Finding]) -> str:
+    """The project folder, absolute. That of a project that ships is under the working folder, not in the package."""
+    if "storage" not in sections:
+        return ""
+    folder: str = sections["storage"].project_folder
+    if "://" in folder:
+        return folder.rstrip("/")
+    try:
+        path = Path(folder).expanduser()
+    except RuntimeError:
+        remedy = "write the path out, or use ${HOME}"
+        findings.append(Finding(("storage", "project_folder"), folder, "no such user's home folder", remedy))
+        return ""
+    above = working_folder if text.file in shipped_projects().values() else text.file.parent
+    return str((above / path).resolve())

@@ -1,0 +1,99 @@
+"""Checks of what is asked of Sentinel Hub: intervals, collections, and the outputs of the evalscripts."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from eo_assets.core.evalscript import ScriptSetup
+from eo_assets.project import Collection, CollectionReference, Imagery, Reference
+from eo_assets.project_problems import Finding, KeyPath, did_you_mean, listed, repeated
+
+
+def check_time_intervals(imagery: Imagery) -> Iterator[Finding]:
+    """Both days of an interval belong to it."""
+    yield from _check_interval(("imagery", "time_interval"), imagery.time_interval)
+
+
+def check_reference_interval(reference: Reference) -> Iterator[Finding]:
+    """The same for the reference's own interval."""
+    if isinstance(reference.source, CollectionReference) and reference.source.time_interval:
+        yield from _check_interval(("reference", "source", "time_interval"), reference.source.time_interval)
+
+
+def check_collections(imagery: Imagery) -> Iterator[Finding]:
+    """What the service can filter by differs by collection; several of them need ids for the evalscript."""
+    for index, collection in enumerate(imagery.collections):
+        yield from _check_collection(("imagery", "collections", index), collection)
+    ids = [collection.id for collection in imagery.collections]
+    if len(ids) > 1 and (None in ids or len(set(ids)) != len(ids)):
+        remedy = "give each its own id, the one that the evalscript's setup() calls datasource"
+        yield Finding(("imagery", "collections"), ids, "several collections without an id of their own", remedy)
+
+
+def check_reference_collection(reference: Reference) -> Iterator[Finding]:
+    """The same for the reference's collection."""
+    if isinstance(reference.source, CollectionReference):
+        yield from _check_collection(("reference", "source", "collection"), reference.source.collection)
+
+
+def check_datasources(imagery: Imagery, imagery_script: ScriptSetup) -> Iterator[Finding]:
+    """Every data source that the evalscript reads has to be requested."""
+    ids = {collection.id for collection in imagery.collections}
+    for source in imagery_script.inputs:
+        if source.datasource is not None and source.datasource not in ids and ids != {None}:
+            what = f"the evalscript reads data source {source.datasource}, which no collection is"
+            yield Finding(("imagery", "collections"), sorted(filter(None, ids)), what, "add it, or give its id")
+
+
+def check_tiff_outputs(imagery: Imagery) -> Iterator[Finding]:
+    """An output that is asked for twice is paid for and written twice."""
+    key = ("imagery", "tiff_outputs")
+    for name in repeated(imagery.tiff_outputs):
+        yield Finding(key, name, "listed twice", "list it once")
+
+
+def check_script_outputs(imagery: Imagery, imagery_script: ScriptSetup) -> Iterator[Finding]:
+    """A tiff has to be an output of the evalscript."""
+    known = [output.id for output in imagery_script.outputs]
+    for name in imagery.tiff_outputs:
+        if name not in known:
+            what = f"not an output of {imagery.evalscript}"
+            yield Finding(("imagery", "tiff_outputs"), name, what, f"{did_you_mean(name, known)}it has {listed(known)}")
+
+
+def check_reference_script(reference: Reference, reference_script: ScriptSetup) -> Iterator[Finding]:
+    """The labels are one image of one band, in a type that holds what the evalscript writes."""
+    key, outputs = ("reference", "source", "evalscript"), reference_script.outputs
+    if len(outputs) != 1 or outputs[0].bands != 1:
+        found = listed(f"{output.id} ({output.bands})" for output in outputs)
+        yield Finding(key, found, "labels are one output of one band", "return one band from the evalscript")
+        return
+    written = outputs[0].dtype
+    if not np.can_cast(written, reference.dtype):
+        what = f"can't hold the {written} that the evalscript writes"
+        yield Finding(("reference", "dtype"), reference.dtype, what, f"write {written}, or change the sampleType")
+
+
+def _check_interval(key: KeyPath, interval: tuple[dt.date, dt.date]) -> Iterator[Finding]:
+    first, last = interval
+    if last < first:
+        yield Finding(key, interval, "an empty interval: it ends before it starts", f"write [{last}, {first}]")
+
+
+def _check_collection(key: KeyPath, collection: Collection) -> Iterator[Finding]:
+    name = collection.collection
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        guess = name.lower().replace("_", "-")
+        yield Finding((*key, "collection"), name, "not a collection's name in the service", f"did you mean '{guess}'?")
+    own = name.startswith(("byoc-", "batch-"))
+    if own and (collection.max_cloud_cover is not None or collection.mosaicking_order == "leastCC"):
+        cloud = "max_cloud_cover" if collection.max_cloud_cover is not None else "mosaicking_order"
+        value = getattr(collection, cloud)
+        yield Finding((*key, cloud), value, f"{name} has no cloud cover", "remove it, and mask clouds by a band")
+    if own and collection.harmonize_values is not None:
+        value = collection.harmonize_values
+        yield Finding((*key, "harmonize_values"), value, "only Sentinel-2's own collections have it", "remove it")

@@ -1,0 +1,1 @@
+"""Project files that ship with the package."""

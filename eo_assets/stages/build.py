@@ -1,0 +1,76 @@
+"""A checked project as the values that run it: its store, its services, its walk of tile stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eo_assets.errors import ProjectError
+from eo_assets.project import CollectionReference, Folders, LoadedProject
+from eo_assets.stages.eopatches import EOPatchesStage
+from eo_assets.stages.features import FeaturesStage
+from eo_assets.stages.predictions import PredictionsStage
+from eo_assets.stages.reference import ReferenceStage
+from eo_assets.stages.samples import Samples
+from eo_assets.stages.tiffs import Tiffs
+from eo_assets.stages.walk import Walk
+from resources.object_store import open_store
+from resources.sentinel_hub import LocalDeployment, SentinelHub
+from resources.tile_store import TileStore
+
+TILE_STAGES = ("tiffs", "reference", "eopatches", "features", "samples", "predictions")
+"""The tile stages in the order of a walk; the first five come before the model."""
+
+SERVICE_FOLDER = "sentinel-hub"
+
+
+def tile_store(loaded: LoadedProject) -> TileStore:
+    """The committed outputs of a project, each stage in its own folder."""
+    project = loaded.project
+    folders = {stage: project.folder(stage) for stage in Folders.model_fields if stage not in ("input_data", "logs")}
+    cache = folders.pop("cache")
+    folders |= {"aoi": f"{cache}/aoi", "tile_grid": f"{cache}/tile_grid"}
+    return TileStore(open_store(loaded.project_folder), project.name, folders)
+
+
+def input_folder(loaded: LoadedProject) -> Path:
+    """Where the project's own files are put."""
+    return open_store(loaded.project_folder).path(loaded.project.folder("input_data"))
+
+
+def sentinel_hub(loaded: LoadedProject, name: str) -> SentinelHub:
+    """A handle on a deployment that the project names."""
+    service = loaded.project.service(name)
+    if not service.local:
+        return SentinelHub(name, service.base_url, service.token_url)
+    root = Path(loaded.project_folder)
+    collections = root / service.collections if service.collections else None
+    if collections is not None and not collections.is_file():
+        raise ProjectError(
+            f"{loaded.file}: services.{name}.collections: {collections} does not exist; declare the local service's "
+            "collections there"
+        )
+    return SentinelHub(name, local=LocalDeployment(root / SERVICE_FOLDER, collections, root))
+
+
+def tile_walk(loaded: LoadedProject, *, rebuy: bool = False) -> Walk:
+    """The project's tile stages in order, over its store."""
+    project = loaded.project
+    dates = project.imagery.expected_dates
+    features = FeaturesStage(project.features, project.eopatches, dates)
+    stages = (
+        Tiffs(project.imagery, loaded.evalscripts[project.imagery.evalscript]),
+        _reference(loaded),
+        EOPatchesStage(project.imagery, project.eopatches),
+        features,
+        Samples(project.sampling, project.reference, dates),
+        PredictionsStage(project.predictions, features.plan.names, dates),
+    )
+    return Walk(stages, tile_store(loaded), rebuy)
+
+
+def _reference(loaded: LoadedProject) -> ReferenceStage:
+    reference = loaded.project.reference
+    if isinstance(reference.source, CollectionReference):
+        service = sentinel_hub(loaded, reference.source.collection.service)
+        return ReferenceStage(reference, input_folder(loaded), service, loaded.evalscripts[reference.source.evalscript])
+    return ReferenceStage(reference, input_folder(loaded), None, "")

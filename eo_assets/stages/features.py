@@ -1,0 +1,95 @@
+"""Stage 3, features: the model's columns of a tile, (time, y, x, feature) float32, NaN where nothing is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from eo_assets.core.features import FeaturePlan, feature_stack
+from eo_assets.core.tile import Tile
+from eo_assets.project import EOPatches, Features
+from eo_assets.stages.quicklooks import Thumbnail, write_feature
+from eo_assets.stages.stage import StageResult, TileInputs
+from resources.eopatch_files import (
+    DATA,
+    MASK,
+    ROWS,
+    DigitalNumbers,
+    create_array,
+    open_array,
+    read_timestamps,
+    row_blocks,
+    write_header,
+)
+
+FEATURES = "FEATURES"
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesStage:
+    """Indices, then bands, of every valid pixel and date."""
+
+    features: Features
+    eopatches: EOPatches
+    expected_dates: int
+
+    name: ClassVar[str] = "features"
+    inputs: ClassVar[tuple[str, ...]] = ("eopatches",)
+    shared_inputs: ClassVar[tuple[str, ...]] = ()
+    code_version: ClassVar[str] = "1"
+    paid: ClassVar[bool] = False
+    source: ClassVar[bool] = False
+    cpus: ClassVar[float] = 1.0
+
+    def memory_bytes(self, tile: Tile) -> int:
+        """Float64 bands and the float32 columns of one block."""
+        columns = len(self.plan.names) + len(self.band_names)
+        return (350 << 20) + 16 * self.expected_dates * ROWS * tile.shape[1] * columns
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """The bands of the data feature that the columns are made of, in stored order."""
+        return self.eopatches.data[self.features.bands].source
+
+    @property
+    def plan(self) -> FeaturePlan:
+        """Column names and the band positions that they are made of."""
+        return feature_plan(self.features, self.band_names)
+
+    def settings(self, tile: Tile) -> Mapping[str, Any]:
+        """The features section, and the order of the bands that it counts on."""
+        return {"features": self.features.model_dump(mode="json"), "bands": list(self.band_names)}
+
+    def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
+        """Stream blocks of rows: digital numbers in, columns out."""
+        folder, plan = inputs["eopatches"], self.plan
+        bands = open_array(folder, DATA, self.features.bands)
+        mask = open_array(folder, MASK, self.features.mask) if self.features.mask else None
+        write_header(output, tile, read_timestamps(folder))
+        shape = (bands.shape[0], *tile.shape, len(plan.names))
+        columns = create_array(output, DATA, FEATURES, shape, "float32")
+        numbers, picture, valid_values = DigitalNumbers(bands), Thumbnail(tile.shape), 0
+        for rows in row_blocks(tile.shape[0]):
+            valid = None if mask is None else mask[:, rows, :, 0]
+            block = feature_stack(numbers.read(rows), numbers.factor, valid, plan)
+            columns[:, rows] = block
+            valid_values += int((~np.isnan(block)).all(axis=-1).sum())
+            picture.add(rows, block[-1, ..., :1])
+        write_feature(output, picture.values()[..., 0], is_index=bool(plan.indices))
+        share = valid_values / max(1, int(np.prod(shape[:3])))
+        return StageResult({"dates": shape[0], "features": list(plan.names), "valid_share": round(share, 4)})
+
+
+def feature_plan(features: Features, band_names: tuple[str, ...]) -> FeaturePlan:
+    """Which columns the project asks for: indices in the order of the file, then the included bands."""
+    keep = features.include_bands
+    included = band_names if keep is True else () if keep is False else keep
+    return FeaturePlan(
+        names=(*features.indices, *included),
+        indices=tuple((band_names.index(a), band_names.index(b)) for a, b in features.indices.values()),
+        bands=tuple(band_names.index(band) for band in included),
+    )

@@ -1,0 +1,172 @@
+"""Stage 6, predictions: the model's answer for every valid pixel of a tile, streamed by blocks of rows."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_assets.core import time_axis
+from eo_assets.core.model import Signature, class_probabilities, predict
+from eo_assets.core.tile import Tile
+from eo_assets.errors import ModelError, TileError
+from eo_assets.project import Predictions
+from eo_assets.stages.features import FEATURES
+from eo_assets.stages.quicklooks import Thumbnail, write_values
+from eo_assets.stages.stage import StageResult, TileInputs
+from resources.eopatch_files import (
+    DATA,
+    DATA_TIMELESS,
+    ROWS,
+    create_array,
+    open_array,
+    read_timestamps,
+    row_blocks,
+    write_header,
+)
+
+MODEL_FILE, SIGNATURE_FILE = "model.txt", "signature.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionsStage:
+    """`<name>` (y, x, 1): a regression's value, or the original code of the most probable class.
+
+    A classifier also writes `<name>_PROBABILITY` (y, x, 1), the probability of that class, and on request
+    `<name>_PROBABILITIES` (y, x, class) of all. Pixels without any valid date hold nodata and are never computed.
+    """
+
+    predictions: Predictions
+    feature_names: tuple[str, ...]
+    expected_dates: int
+
+    name: ClassVar[str] = "predictions"
+    inputs: ClassVar[tuple[str, ...]] = ("features",)
+    shared_inputs: ClassVar[tuple[str, ...]] = ("model",)
+    code_version: ClassVar[str] = "1"
+    paid: ClassVar[bool] = False
+    source: ClassVar[bool] = False
+    cpus: ClassVar[float] = 1.0
+
+    def memory_bytes(self, tile: Tile) -> int:
+        """One block of rows as a table, and the model."""
+        return (500 << 20) + 12 * self.expected_dates * ROWS * tile.shape[1] * len(self.feature_names)
+
+    def settings(self, tile: Tile) -> Mapping[str, Any]:
+        """The predictions section and the order of the features."""
+        said = self.predictions.model_dump(mode="json", exclude={"nodata"})
+        return {"predictions": said, "nodata": repr(self.predictions.nodata), "features": list(self.feature_names)}
+
+    def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
+        """Predict block by block. Features whose columns are not the model's are a ModelError."""
+        booster, signature = load_model(str(inputs["model"]))
+        features = open_array(inputs["features"], DATA, FEATURES)
+        columns = time_axis.columns(time_axis.labels(read_timestamps(inputs["features"])), self.feature_names)
+        _check_columns(signature, columns, tile)
+        write_header(output, tile)
+        writer = _Writer(output, tile, self.predictions, signature.classes)
+        for rows in row_blocks(tile.shape[0]):
+            table, valid = as_table(np.asarray(features[:, rows]))
+            writer.write(rows, predict(booster, table) if len(table) else np.empty(0), valid)
+        return writer.finish()
+
+
+class _Writer:
+    """Turns raw predictions into the arrays of the output."""
+
+    def __init__(self, folder: Path, tile: Tile, settings: Predictions, classes: tuple[int, ...]) -> None:
+        self._folder, self._settings, self._classes, self._tile = folder, settings, classes, tile
+        self._values = create_array(folder, DATA_TIMELESS, settings.name, (*tile.shape, 1), settings.dtype)
+        self._probability = self._extra("PROBABILITY", 1) if classes else None
+        self._all = self._extra("PROBABILITIES", len(classes)) if classes and settings.all_probabilities else None
+        self._picture, self._valid, self._sum = Thumbnail(tile.shape), 0, 0.0
+
+    def write(self, rows: slice, raw: NDArray[np.float64], valid: NDArray[np.bool_]) -> None:
+        values = raw
+        if self._classes and len(raw):
+            probabilities = class_probabilities(raw)
+            best = probabilities.argmax(axis=1)
+            values = np.asarray(self._classes, dtype=np.float64)[best]
+            self._scatter(self._probability, rows, valid, probabilities.max(axis=1)[:, None])
+            self._scatter(self._all, rows, valid, probabilities)
+        elif self._classes:
+            self._scatter(self._probability, rows, valid, np.empty((0, 1)))
+            self._scatter(self._all, rows, valid, np.empty((0, len(self._classes))))
+        if self._settings.clip is not None:
+            values = np.clip(values, *self._settings.clip)
+        block = self._cast(values, valid)
+        self._values[rows] = block[..., None]
+        self._picture.add(rows, block)
+        self._valid, self._sum = self._valid + int(valid.sum()), self._sum + float(values.sum())
+
+    def finish(self) -> StageResult:
+        write_values(self._folder, self._picture.values(), self._settings.nodata, classes=bool(self._classes))
+        pixels = self._tile.shape[0] * self._tile.shape[1]
+        numbers = {"valid_share": round(self._valid / pixels, 4), "mean": round(self._sum / max(1, self._valid), 4)}
+        return StageResult(numbers, empty=None if self._valid else "no pixel is valid")
+
+    def _extra(self, suffix: str, bands: int) -> Any:
+        name = f"{self._settings.name}_{suffix}"
+        return create_array(self._folder, DATA_TIMELESS, name, (*self._tile.shape, bands), "float32")
+
+    def _scatter(self, array: Any, rows: slice, valid: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
+        if array is not None:
+            block = np.full((*valid.shape, values.shape[1]), np.nan, dtype=np.float32)
+            block[valid] = values
+            array[rows] = block
+
+    def _cast(self, values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[Any]:
+        """Whole types are rounded to the nearest; a value that does not fit is an error, never wrapped."""
+        dtype = np.dtype(self._settings.dtype)
+        block = np.full(valid.shape, self._settings.nodata, dtype=dtype)
+        if dtype.kind in "iu":
+            values, limits = np.rint(values), np.iinfo(dtype)
+            if len(values) and not (limits.min <= values.min() and values.max() <= limits.max):
+                raise TileError(
+                    f"predictions of {self._tile.name}: {values.min()}..{values.max()} do not fit predictions.dtype "
+                    f"{dtype}; give predictions.clip, or a wider type"
+                )
+            if (values == self._settings.nodata).any():
+                raise TileError(
+                    f"predictions of {self._tile.name}: a valid pixel has the value of predictions.nodata "
+                    f"({self._settings.nodata:g}); choose a nodata outside predictions.clip"
+                )
+        block[valid] = values.astype(dtype)
+        return block
+
+
+def as_table(block: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Features (time, y, x, feature) as rows (n, time * feature) of the pixels with any valid value, and those (y, x)."""
+    valid = ~np.isnan(block).all(axis=(0, 3))
+    columns = block.shape[0] * block.shape[3]
+    return np.ascontiguousarray(block[:, valid].transpose(1, 0, 2)).reshape(int(valid.sum()), columns), valid
+
+
+@functools.lru_cache(maxsize=2)
+def load_model(folder: str) -> tuple[lightgbm.Booster, Signature]:
+    """The committed model and its signature; folders are immutable, so a worker reads each once."""
+    path = Path(folder) / MODEL_FILE
+    try:
+        signature = Signature.from_json(json.loads((Path(folder) / SIGNATURE_FILE).read_text()))
+        return lightgbm.Booster(model_file=str(path)), signature
+    except (OSError, ValueError, lightgbm.basic.LightGBMError) as error:
+        raise ModelError(f"{path} can't be loaded: {error}") from None
+
+
+def _check_columns(signature: Signature, columns: tuple[str, ...], tile: Tile) -> None:
+    if columns != signature.columns:
+        pairs = zip(signature.columns + ("none",), columns + ("none",))
+        position, (expected, found) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        raise ModelError(
+            f"{tile.name}: its features are not the model's columns: column {position} is {found}, the model was trained "
+            f"on {expected}; with features.composite: none every tile needs the dates of the training tiles"
+        )
+
+

@@ -1,0 +1,63 @@
+"""Small pictures of what a stage wrote, beside its arrays as `quicklook.png`. Every n-th pixel is enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_assets.core import pictures
+
+QUICKLOOK = "quicklook.png"
+SIDE = 192
+"""Pixels of the longer side: a picture of some 10-25 KB, small enough to be inlined in an event."""
+
+RGB = (("B04", "B03", "B02"), ("b4", "b3", "b2"), ("red", "green", "blue"))
+
+
+class Thumbnail:
+    """Every n-th pixel of an array that passes by in blocks of rows."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.step = max(1, math.ceil(max(shape) / SIDE))
+        self._rows: list[NDArray[Any]] = []
+
+    def add(self, rows: slice, block: NDArray[Any]) -> None:
+        """Take what is needed of a block (rows, x, band)."""
+        first = -rows.start % self.step
+        self._rows.append(np.array(block[first :: self.step, :: self.step]))
+
+    def values(self) -> NDArray[Any]:
+        """(y, x, band), thinned."""
+        return np.concatenate(self._rows)
+
+
+def write_true_colour(folder: Path, values: NDArray[Any], bands: Sequence[str]) -> None:
+    """Red, green and blue of (y, x, band) values in reflectance, where the bands have them; zero is no data."""
+    for names in RGB:
+        if all(name in bands for name in names):
+            rgb = values[..., [bands.index(name) for name in names]]
+            _write(folder, pictures.true_colour(rgb, rgb.any(axis=-1), side=SIDE))
+            return
+
+
+def write_feature(folder: Path, values: NDArray[Any], *, is_index: bool) -> None:
+    """The last date of the first feature, (y, x) with NaN as no data."""
+    if is_index:
+        _write(folder, pictures.index_picture(values, -1.0, 1.0, side=SIDE))
+    else:
+        _write(folder, pictures.scalar_picture(values, float("nan"), side=SIDE))
+
+
+def write_values(folder: Path, values: NDArray[Any], nodata: float, *, classes: bool = False) -> None:
+    """A reference, prediction or map, (y, x)."""
+    draw = pictures.class_picture if classes else pictures.scalar_picture
+    _write(folder, draw(values, nodata, side=SIDE))
+
+
+def _write(folder: Path, png: bytes) -> None:
+    (folder / QUICKLOOK).write_bytes(png)

@@ -1,0 +1,107 @@
+"""Stage 5a, samples: random blocks of labelled, valid pixels of a tile, with all their features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_assets.core import sampling as draw
+from eo_assets.core.tile import Tile
+from eo_assets.project import Reference, Sampling
+from eo_assets.stages.features import FEATURES
+from eo_assets.stages.stage import StageResult, TileInputs
+from resources.eopatch_files import (
+    DATA,
+    DATA_TIMELESS,
+    MASK_TIMELESS,
+    ROWS,
+    create_array,
+    open_array,
+    read_timestamps,
+    row_blocks,
+    write_header,
+)
+
+MASK_OF_SAMPLES = "MASK_OF_SAMPLES"
+PIXELS = "SAMPLE_PIXELS"
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """FEATURES (time, n * y, x, feature), the reference (n * y, x, 1), where each pixel lies, and a mask of counts."""
+
+    sampling: Sampling
+    reference: Reference
+    expected_dates: int
+
+    name: ClassVar[str] = "samples"
+    inputs: ClassVar[tuple[str, ...]] = ("features", "reference")
+    shared_inputs: ClassVar[tuple[str, ...]] = ()
+    code_version: ClassVar[str] = "1"
+    paid: ClassVar[bool] = False
+    source: ClassVar[bool] = False
+    cpus: ClassVar[float] = 1.0
+
+    def memory_bytes(self, tile: Tile) -> int:
+        """A few masks of the tile and one block of features."""
+        return (350 << 20) + 24 * tile.shape[0] * tile.shape[1] + 100 * self.expected_dates * ROWS * tile.shape[1]
+
+    def settings(self, tile: Tile) -> Mapping[str, Any]:
+        """How blocks are drawn (not which tiles are sampled) and what counts as unlabelled."""
+        drawn = self.sampling.model_dump(mode="json", exclude={"tiles"})
+        return {"sampling": drawn, "reference": self.reference.name, "nodata": repr(self.reference.nodata)}
+
+    def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
+        """Draw blocks among the labelled, valid pixels of the cell and read what lies under them."""
+        features = open_array(inputs["features"], DATA, FEATURES)
+        reference = np.asarray(open_array(inputs["reference"], DATA_TIMELESS, self.reference.name)[:])
+        write_header(output, tile, read_timestamps(inputs["features"]))
+        known = draw.labelled(reference[..., 0], self.reference.nodata) & draw.inside_cell(tile)
+        sampleable = known & _valid_somewhere(features)
+        block = self.sampling.block_size
+        corners = draw.draw_blocks(
+            draw.eligible_blocks(sampleable, block),
+            self.sampling.number,
+            self.sampling.fraction,
+            draw.generator(self.sampling.seed, tile.name),
+        )
+        numbers = {"labelled_pixels": int(known.sum()), "eligible_pixels": int(sampleable.sum()), "blocks": len(corners)}
+        if not len(corners):
+            return StageResult(numbers, empty="no pixel is both labelled and valid")
+        pixels = draw.block_pixels(corners, block)
+        self._write(output, pixels, tile, features, reference)
+        return StageResult({**numbers, "samples": int(pixels.shape[0] * pixels.shape[1])})
+
+    def _write(self, output: Path, pixels: NDArray[np.int32], tile: Tile, features: Any, reference: NDArray[Any]) -> None:
+        values = _read_pixels(features, pixels)
+        labels = reference[pixels[..., 0], pixels[..., 1]]
+        _store(output, DATA, FEATURES, values)
+        _store(output, DATA_TIMELESS, self.reference.name, labels)
+        _store(output, DATA_TIMELESS, PIXELS, pixels)
+        _store(output, MASK_TIMELESS, MASK_OF_SAMPLES, draw.sample_counts(pixels, tile.shape))
+
+
+def _valid_somewhere(features: Any) -> NDArray[np.bool_]:
+    """(y, x), True where any date has all features."""
+    blocks = (~np.isnan(features[:, rows]).any(axis=-1) for rows in row_blocks(features.shape[1]))
+    return np.concatenate([block.any(axis=0) for block in blocks])
+
+
+def _read_pixels(features: Any, pixels: NDArray[np.int32]) -> NDArray[np.float32]:
+    """(time, n, x, feature) of pixels (n, x, 2), reading each block of rows once."""
+    values = np.empty((features.shape[0], *pixels.shape[:2], features.shape[3]), dtype=np.float32)
+    for rows in row_blocks(features.shape[1]):
+        here = (pixels[..., 0] >= rows.start) & (pixels[..., 0] < rows.stop)
+        if here.any():
+            found = pixels[here]
+            values[:, here] = features[:, rows][:, found[:, 0] - rows.start, found[:, 1]]
+    return values
+
+
+def _store(folder: Path, kind: str, name: str, values: NDArray[Any]) -> None:
+    create_array(folder, kind, name, values.shape, values.dtype.str)[:] = values

@@ -1,0 +1,160 @@
+"""One tile through the stages of a run, on a worker: skip what is up to date, make the rest, commit each."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from eo_assets.core.recipe import recipe
+from eo_assets.core.tile import Tile
+from eo_assets.errors import EoAssetsError, TileError, TransientError
+from eo_assets.stages.stage import StageResult, TileInputs, TileStage
+from resources.eopatch_files import write_header
+from resources.tile_store import Attempt, OutputRecord, TileStore
+
+Status = Literal["done", "up_to_date", "kept", "failed", "blocked"]
+GOOD: frozenset[Status] = frozenset({"done", "up_to_date", "kept"})
+
+
+@dataclass(frozen=True, slots=True)
+class TileWork:
+    """What a worker is asked for: a tile, the stages to walk it through, and where its imagery was delivered, if it was."""
+
+    tile: Tile
+    stages: tuple[str, ...]
+    delivery: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageOutcome:
+    """What became of one stage of one tile: a few numbers, never pixels.
+
+    `kept` is a paid output that is stale: used as it is until somebody asks to buy it again.
+    """
+
+    stage: str
+    tile: str
+    status: Status
+    reason: str = ""
+    recipe: str = ""
+    record: OutputRecord | None = None
+    seconds: float = 0.0
+    details: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Is there a committed output to go on with?"""
+        return self.status in GOOD
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """The stages of a project in order, over its store. Picklable; called with one TileWork after another."""
+
+    stages: tuple[TileStage, ...]
+    store: TileStore
+    rebuy: bool = field(default=False)
+
+    def __call__(self, work: TileWork) -> tuple[StageOutcome, ...]:
+        """Walk one tile. A stage that fails blocks the tile's later stages; TransientError is left to the caller."""
+        outcomes: list[StageOutcome] = []
+        stopped: dict[str, str] = {}
+        for stage in self.selected(work.stages):
+            started = time.perf_counter()
+            outcome = self._blocked(stage, work, stopped) or self._make(stage, work, started)
+            outcomes.append(outcome)
+            if not outcome.good:
+                stopped[stage.name] = outcome.reason
+        return tuple(outcomes)
+
+    def selected(self, names: Sequence[str]) -> list[TileStage]:
+        """The named stages, in the order of the graph."""
+        return [stage for stage in self.stages if stage.name in names]
+
+    def state(self, stage: TileStage, tile: Tile) -> StageOutcome:
+        """Is the stage's output of this tile committed and up to date? Reads records only."""
+        inputs, missing = self._input_records(stage, tile)
+        if missing:
+            return StageOutcome(stage.name, tile.name, "blocked", f"{missing} of {tile.name} has not been made")
+        wanted = self._recipe(stage, tile, inputs)
+        record = self.store.record(stage.name, tile.name)
+        if record is None:
+            return StageOutcome(stage.name, tile.name, "failed", "missing", wanted)
+        if record.recipe == wanted:
+            return StageOutcome(stage.name, tile.name, "up_to_date", record.reason, wanted, record)
+        if stage.paid and not self.rebuy:
+            reason = "its settings changed since it was bought; kept until it is bought again (--rebuy)"
+            return StageOutcome(stage.name, tile.name, "kept", reason, wanted, record)
+        return StageOutcome(stage.name, tile.name, "failed", "stale", wanted)
+
+    def _blocked(self, stage: TileStage, work: TileWork, stopped: Mapping[str, str]) -> StageOutcome | None:
+        for name in stage.inputs:
+            if name in stopped:
+                return StageOutcome(stage.name, work.tile.name, "blocked", f"waits for {name}: {stopped[name]}")
+        return None
+
+    def _make(self, stage: TileStage, work: TileWork, started: float) -> StageOutcome:
+        try:
+            state = self.state(stage, work.tile)
+            fresh_delivery = stage.name == "tiffs" and work.delivery is not None
+            if state.status == "blocked" or (state.good and not fresh_delivery):
+                return state
+            record = self._commit(stage, work, state.recipe)
+            seconds = round(time.perf_counter() - started, 3)
+            return StageOutcome(stage.name, work.tile.name, "done", record.reason, state.recipe, record, seconds)
+        except TransientError:
+            raise
+        except Exception as error:
+            told = str(error) if isinstance(error, EoAssetsError) else f"{type(error).__name__}: {error}"
+            return StageOutcome(stage.name, work.tile.name, "failed", told, details=traceback.format_exc(limit=-6))
+
+    def _commit(self, stage: TileStage, work: TileWork, wanted: str) -> OutputRecord:
+        records, _ = self._input_records(stage, work.tile)
+        inputs = TileInputs(records, {name: self.store.path(record) for name, record in records.items()})
+        digests = {name: record.digest for name, record in records.items()}
+        started = time.perf_counter()
+        if stage.name == "tiffs":
+            attempt = self._delivered(work)
+            result = stage.run(work.tile, inputs, attempt.folder)
+            return self._record(stage, work, attempt, wanted, result, digests, started)
+        with self.store.attempt(stage.name, work.tile.name) as attempt:
+            result = _inherit_empty(inputs, work.tile, attempt.folder) or stage.run(work.tile, inputs, attempt.folder)
+            return self._record(stage, work, attempt, wanted, result, digests, started)
+
+    def _record(
+        self, stage: TileStage, work: TileWork, attempt: Attempt, wanted: str, result: StageResult,
+        digests: Mapping[str, str], started: float,
+    ) -> OutputRecord:
+        numbers: dict[str, Any] = {**result.numbers, "seconds": round(time.perf_counter() - started, 3)}
+        return self.store.commit(
+            stage.name, work.tile.name, attempt, wanted,
+            numbers=numbers, inputs=digests, empty=result.empty, source=stage.source,
+        )
+
+    def _delivered(self, work: TileWork) -> Attempt:
+        if work.delivery is None:
+            raise TileError(f"tiffs of {work.tile.name} were not delivered in this run; run it again")
+        return self.store.delivered("tiffs", work.tile.name, work.delivery)
+
+    def _input_records(self, stage: TileStage, tile: Tile) -> tuple[dict[str, OutputRecord], str]:
+        keys = {**{name: tile.name for name in stage.inputs}, **{name: name for name in stage.shared_inputs}}
+        records = {name: self.store.record(name, key) for name, key in keys.items()}
+        missing = next((name for name, record in records.items() if record is None), "")
+        return {name: record for name, record in records.items() if record is not None}, missing
+
+    def _recipe(self, stage: TileStage, tile: Tile, inputs: Mapping[str, OutputRecord]) -> str:
+        digests = {name: record.digest for name, record in inputs.items()}
+        return recipe(stage.name, stage.settings(tile), stage.code_version, digests)
+
+
+def _inherit_empty(inputs: TileInputs, tile: Tile, folder: Path) -> StageResult | None:
+    """A stage of an empty tile is empty for the same reason: its EOPatch has a box, no dates and no arrays."""
+    for record in inputs.records.values():
+        if record.empty:
+            write_header(folder, tile, [])
+            return StageResult({}, empty=record.reason)
+    return None

@@ -1,0 +1,1 @@
+"""Selections, jobs, sensors and schedules: what is launched together, and when."""

@@ -1,0 +1,150 @@
+"""EOPatches on disk in eo-learn's layout, array by array and block by block, without eo-learn.
+
+A folder holds `bbox.geojson`, `timestamps.json` and `<feature type>/<NAME>.zarr` (Zarr v2, Blosc zstd). `EOPatch.load`
+opens it. Reflectance that is a whole number times a factor is stored as its digital numbers behind a scaling filter:
+other readers see float32, we can read the digital numbers themselves. Axis order is (time, y, x, band), or (y, x, band).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numcodecs
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from eo_assets.core.tile import Tile
+from eo_assets.errors import StoreError, TileError
+
+ROWS = 128
+"""Rows of a block: what a stage holds in memory at a time, and the height of a stored chunk."""
+
+DATA, DATA_TIMELESS, MASK, MASK_TIMELESS = "data", "data_timeless", "mask", "mask_timeless"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """Digital numbers (uint16) times `factor` give the float32 values that readers see."""
+
+    factor: float
+
+    @property
+    def divisor(self) -> int | None:
+        """The whole number whose reciprocal the factor is, or None: then values are stored as they are."""
+        divisor = round(1 / self.factor)
+        return divisor if divisor > 1 and 1 / divisor == self.factor else None
+
+
+def write_header(folder: Path, tile: Tile, timestamps: Sequence[dt.datetime] | None = None) -> None:
+    """The tile's box, and its sensing times (ascending) where the EOPatch has a time axis."""
+    left, bottom, right, top = tile.bounds
+    ring = [[left, bottom], [left, top], [right, top], [right, bottom], [left, bottom]]
+    crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{tile.epsg}"}}
+    box = {"type": "Polygon", "crs": crs, "coordinates": [ring]}
+    (folder / "bbox.geojson").write_text(json.dumps(box))
+    if timestamps is not None:
+        (folder / "timestamps.json").write_text(json.dumps([t.replace(tzinfo=None).isoformat() for t in timestamps]))
+
+
+def read_timestamps(folder: Path) -> list[dt.datetime]:
+    """The sensing times of an EOPatch, ascending, without time zone (UTC)."""
+    return [dt.datetime.fromisoformat(text) for text in json.loads((folder / "timestamps.json").read_text())]
+
+
+def create_array(
+    folder: Path, kind: str, name: str, shape: tuple[int, ...], dtype: str, scaling: Scaling | None = None
+) -> zarr.Array:
+    """A new array, to be filled by blocks of rows.
+
+    `shape` is (time, y, x, band) or (y, x, band); chunks hold all dates and bands of `ROWS` rows. With a `scaling`
+    whose divisor is whole, the array stores uint16 digital numbers and reads as float32.
+    """
+    divisor = scaling.divisor if scaling else None
+    filters = [numcodecs.FixedScaleOffset(offset=0, scale=divisor, dtype="<f4", astype="<u2")] if divisor else None
+    return zarr.create(
+        shape,
+        chunks=_chunks(shape),
+        dtype=dtype,
+        compressor=numcodecs.Blosc("zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE),
+        filters=filters,
+        fill_value=0,
+        store=zarr.DirectoryStore(_array_path(folder, kind, name)),
+        write_empty_chunks=True,
+    )
+
+
+def open_array(folder: Path, kind: str, name: str) -> zarr.Array:
+    """An array for reading by blocks, as every other reader sees it."""
+    path = Path(_array_path(folder, kind, name))
+    if not path.exists():
+        raise StoreError(f"{path} does not exist; the EOPatch in {folder} has no {kind}/{name}")
+    return zarr.open_array(zarr.DirectoryStore(str(path)), mode="r")
+
+
+class DigitalNumbers:
+    """The stored uint16 digital numbers of a scaled array, past its filter: exact, and without a float on the way."""
+
+    def __init__(self, array: zarr.Array) -> None:
+        """`array` comes from `create_array` or `open_array`."""
+        self.scaled = bool(array.filters)
+        self._codec = array.compressor
+        self._array = array
+
+    @property
+    def factor(self) -> float:
+        """What a digital number is multiplied by to give the value."""
+        return 1.0 / self._array.filters[0].scale if self.scaled else 1.0
+
+    def write(self, rows: slice, values: NDArray[np.uint16]) -> None:
+        """Store digital numbers (time, rows, x, band) of one whole block."""
+        chunk = np.zeros(self._array.chunks, dtype="<u2")
+        chunk[:, : values.shape[1]] = values
+        self._array.chunk_store[self._key(rows)] = self._codec.encode(chunk)
+
+    def read(self, rows: slice) -> NDArray[Any]:
+        """Digital numbers (time, rows, x, band) of one whole block; the values themselves where nothing is scaled."""
+        if not self.scaled:
+            return np.asarray(self._array[:, rows])
+        raw = self._codec.decode(self._array.chunk_store[self._key(rows)])
+        chunk = np.frombuffer(raw, dtype="<u2").reshape(self._array.chunks)
+        return chunk[:, : rows.stop - rows.start]
+
+    def _key(self, rows: slice) -> str:
+        if rows.start % ROWS or rows.stop != min(rows.start + ROWS, self._array.shape[1]):
+            raise TileError(f"rows {rows.start}-{rows.stop} are not one stored block of {ROWS} rows")
+        return f"0.{rows.start // ROWS}.0.0"
+
+
+def to_digital_numbers(values: NDArray[Any], source: str) -> NDArray[np.uint16]:
+    """Values as uint16, refused where they don't fit: the scaling filter would wrap them in silence."""
+    if values.dtype == np.uint16:
+        return values
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.uint16)
+    if not np.array_equal(whole, values):
+        wrong = values[~(whole == values)].flat[0]
+        raise TileError(
+            f"{source}: value {wrong} ({values.dtype}) is not a whole number in 0..65535, so it can't be stored as a "
+            "digital number; let the evalscript return UINT16, or set the feature's factor to 1"
+        )
+    return whole
+
+
+def row_blocks(height: int) -> list[slice]:
+    """The blocks of rows that arrays are stored and processed in."""
+    return [slice(start, min(start + ROWS, height)) for start in range(0, height, ROWS)]
+
+
+def _array_path(folder: Path, kind: str, name: str) -> str:
+    return str(folder / kind / f"{name}.zarr")
+
+
+def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+    y = len(shape) - 3
+    return tuple(max(1, min(size, ROWS) if axis == y else size) for axis, size in enumerate(shape))

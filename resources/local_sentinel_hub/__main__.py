@@ -1,0 +1,54 @@
+"""`python -m resources.local_sentinel_hub`: the service in the foreground, like `eo-assets sentinel-hub serve`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from eo_assets.errors import EoAssetsError
+from resources.local_sentinel_hub.server import ID_VARIABLE, SECRET_VARIABLE, ServiceSettings, serve
+
+
+def main() -> int:
+    """Parse the command line and serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m resources.local_sentinel_hub",
+        description=f"A Sentinel Hub on this machine. {ID_VARIABLE} and {SECRET_VARIABLE} name the only client.",
+    )
+    parser.add_argument("--folder", type=Path, required=True, help="where state, locks and log lie")
+    parser.add_argument("--collections", type=Path, help="YAML file that declares collections")
+    parser.add_argument("--bucket", action="append", default=[], metavar="NAME=FOLDER", help="a folder as s3://NAME")
+    parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
+    parser.add_argument("--idle-seconds", type=float, default=900.0, help="end after so long without a request")
+    parser.add_argument("--script-seconds", type=float, default=60.0, help="end a script after so long in one block")
+    options = parser.parse_args()
+    buckets: dict[str, Path] = {}
+    for entry in options.bucket:
+        name, separator, folder = entry.partition("=")
+        if not (name and separator and folder):
+            parser.error(f"--bucket {entry!r} must be NAME=FOLDER")
+        buckets[name] = Path(folder)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        serve(
+            ServiceSettings(
+                options.folder,
+                options.collections,
+                buckets,
+                options.port,
+                options.idle_seconds,
+                options.script_seconds,
+            )
+        )
+    except EoAssetsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""The HTTP surface: routes, access tokens, JSON in and out, one shape for every error."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import tarfile
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from eo_assets.errors import EoAssetsError, EvalscriptError
+from resources.local_sentinel_hub import catalog
+from resources.local_sentinel_hub.api import ApiError, bad_payload, not_found
+from resources.local_sentinel_hub.byoc import public
+from resources.local_sentinel_hub.paging import page
+from resources.local_sentinel_hub.process_request import parse_process_request
+from resources.local_sentinel_hub.render import Job, as_api_error, render
+from resources.local_sentinel_hub.service import Service
+from resources.local_sentinel_hub.tokens import basic_credentials
+
+TOKEN_PATHS = ("/auth/realms/main/protocol/openid-connect/token", "/oauth/token")
+HEALTH_PATH = "/local/health"
+LARGEST_BODY_BYTES = 20 << 20
+GRIDS: tuple[dict[str, Any], ...] = tuple(
+    {"id": i, "name": name, "properties": {"tileWidth": size, "tileHeight": size, "resolutions": steps, "unit": unit}}
+    for i, name, size, steps, unit in (
+        (0, "UTM 20km grid", 20040, [10, 20, 30, 60], "METRE"),
+        (1, "UTM 10km grid", 10000, [10, 20], "METRE"),
+        (2, "UTM 100km grid", 100080, [30, 60, 120, 240, 360], "METRE"),
+        (3, "WGS84 1 degree grid", 1, [0.0001, 0.0002], "DEGREE"),
+    )
+)
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request as the handlers see it."""
+
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Any
+    accept: str
+
+
+Handler = Callable[[Service, Call], Response]
+
+
+def make_app(service: Service, identity: Mapping[str, Any]) -> Starlette:
+    """The application. `identity` is what the health page answers: by it a client knows the service as its own."""
+
+    async def token(request: Request) -> Response:
+        form = {key: values[0] for key, values in parse_qs((await request.body()).decode("utf-8", "replace")).items()}
+        pair = basic_credentials(request.headers.get("authorization", ""))
+        try:
+            return JSONResponse(
+                service.tokens.issue(*(pair or (form.get("client_id", ""), form.get("client_secret", ""))))
+            )
+        except ApiError as error:
+            return JSONResponse({"error": error.code, "error_description": error.message}, error.status)
+
+    async def health(request: Request) -> Response:
+        return JSONResponse({**identity, "busy": service.busy})
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service.resume()
+        yield
+        await run_in_threadpool(service.close)
+
+    routes = [Route(path, token, methods=["POST"]) for path in TOKEN_PATHS]
+    routes.append(Route(HEALTH_PATH, health))
+    routes += [Route(path, _endpoint(service, handler), methods=[method]) for method, path, handler in ROUTES]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _no_route, 405: _no_route})
+
+
+def _endpoint(service: Service, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        service.touch()
+        started = time.monotonic()
+        try:
+            service.tokens.check(request.headers.get("authorization", ""))
+            call = Call(
+                request.path_params, request.query_params, await _json(request), request.headers.get("accept", "")
+            )
+            response = await run_in_threadpool(handler, service, call)
+        except Exception as error:
+            response = _refusal(error)
+        seconds = time.monotonic() - started
+        routine = request.method == "GET" and response.status_code == 200  # polling would fill the log
+        level = logging.DEBUG if routine else logging.INFO
+        LOG.log(level, "%s %s %d %.2f s", request.method, request.url.path, response.status_code, seconds)
+        service.touch()
+        return response
+
+    return endpoint
+
+
+async def _json(request: Request) -> Any:
+    body = await request.body()
+    if len(body) > LARGEST_BODY_BYTES:
+        raise ApiError(413, "COMMON_PAYLOAD_TOO_LARGE", f"the payload is larger than {LARGEST_BODY_BYTES >> 20} MB")
+    try:
+        return json.loads(body) if body.strip() else None
+    except ValueError as error:
+        raise bad_payload(f"the payload is no JSON: {error}") from error
+
+
+def _refusal(error: Exception) -> Response:
+    if isinstance(error, EvalscriptError):
+        error = as_api_error(error)
+    elif isinstance(error, EoAssetsError) and not isinstance(error, ApiError):
+        error = ApiError(400, "COMMON_BAD_PAYLOAD", str(error))
+    if not isinstance(error, ApiError):
+        LOG.error("unexpected error", exc_info=error)
+        message = f"{type(error).__name__}: {error}; the service's log says more"
+        error = ApiError(500, "COMMON_EXCEPTION", message)
+    return JSONResponse(error.body(), error.status)
+
+
+async def _no_route(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    message = (
+        f"{request.method} {request.url.path} is not offered by the local Sentinel Hub; see docs/local-sentinel-hub.md"
+    )
+    return JSONResponse(ApiError(status, "COMMON_NOT_FOUND", message).body(), status)
+
+
+def _process(service: Service, call: Call) -> Response:
+    request = parse_process_request(call.body)
+    job = Job(request, request.grid, service.collections(), request.geometry)
+    responses = request.output.responses
+    with service.renderers, tempfile.TemporaryDirectory(prefix="local-sentinel-hub-") as folder:
+        units = render(job, Path(folder), service.limits)
+        headers = {"x-processingunits-spent": f"{units:.4f}"}
+        if len(responses) == 1 and "tar" not in call.accept:
+            content = (Path(folder) / f"{responses[0].identifier}.{responses[0].extension}").read_bytes()
+            return Response(content, media_type=responses[0].format.mime_type, headers=headers)
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for response in responses:
+                name = f"{response.identifier}.{response.extension}"
+                tar.add(Path(folder) / name, arcname=name)
+    return Response(archive.getvalue(), media_type="application/x-tar", headers=headers)
+
+
+def _batch_describe(service: Service, call: Call) -> Response:
+    return JSONResponse(service.batch.describe(call.path["id"], call.body))
+
+
+def _batch_action(action: str) -> Handler:
+    def act(service: Service, call: Call) -> Response:
+        service.batch.act(call.path["id"], action)
+        return Response(status_code=204)
+
+    return act
+
+
+def _grid(service: Service, call: Call) -> Response:
+    for grid in GRIDS:
+        if str(grid["id"]) == call.path["id"]:
+            return JSONResponse(grid)
+    raise not_found(f"tiling grid {call.path['id']} does not exist here; there are 0, 1, 2, 3")
+
+
+def _nothing(change: Callable[[Service, Call], None]) -> Handler:
+    """A handler that changes something and answers 204."""
+
+    def handle(service: Service, call: Call) -> Response:
+        change(service, call)
+        return Response(status_code=204)
+
+    return handle
+
+
+def _data(read: Callable[[Service, Call], Any], status: int = 200) -> Handler:
+    """A handler that answers {data: ...}."""
+    return lambda service, call: JSONResponse({"data": public(read(service, call))}, status)
+
+
+def _catalog_collection(service: Service, call: Call) -> Any:
+    collection = service.collections().get(call.path["id"])
+    if collection is None:
+        raise not_found(f"Collection {call.path['id']!r} does not exist")
+    return collection
+
+
+def _catalog_item(service: Service, call: Call) -> Response:
+    collection = _catalog_collection(service, call)
+    for scene in collection.scenes:
+        if scene.id == call.path["item"]:
+            return JSONResponse(catalog.feature(collection, scene))
+    raise not_found(f"{call.path['item']} does not exist in {collection.type}")
+
+
+BATCH = "/api/v2/batch"
+BYOC = "/api/v1/byoc/collections"
+TILES = f"{BYOC}/{{id}}/tiles"
+CATALOG = "/api/v1/catalog/1.0.0"
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("POST", "/api/v1/process", _process),
+    ("POST", f"{BATCH}/process", lambda s, c: JSONResponse(s.batch.create(c.body), 201)),
+    ("GET", f"{BATCH}/process", lambda s, c: JSONResponse(page(s.batch.all(), c.query))),
+    ("GET", f"{BATCH}/process/{{id}}", lambda s, c: JSONResponse(s.batch.get(c.path["id"]))),
+    ("PUT", f"{BATCH}/process/{{id}}", _batch_describe),
+    ("POST", f"{BATCH}/process/{{id}}/analyse", _batch_action("analyse")),
+    ("POST", f"{BATCH}/process/{{id}}/start", _batch_action("start")),
+    ("POST", f"{BATCH}/process/{{id}}/stop", _batch_action("stop")),
+    ("GET", f"{BATCH}/tilinggrids", lambda s, c: JSONResponse(page(list(GRIDS), c.query))),
+    ("GET", f"{BATCH}/tilinggrids/{{id}}", _grid),
+    ("POST", BYOC, _data(lambda s, c: s.byoc.create_collection(c.body), 201)),
+    ("GET", BYOC, lambda s, c: JSONResponse(page(s.byoc.collections(c.query.get("search")), c.query))),
+    ("GET", f"{BYOC}/{{id}}", _data(lambda s, c: s.byoc.collection(c.path["id"]))),
+    ("PUT", f"{BYOC}/{{id}}", _nothing(lambda s, c: s.byoc.update_collection(c.path["id"], c.body))),
+    ("DELETE", f"{BYOC}/{{id}}", _nothing(lambda s, c: s.byoc.delete_collection(c.path["id"]))),
+    ("POST", TILES, _data(lambda s, c: s.byoc.create_tile(c.path["id"], c.body), 201)),
+    ("GET", TILES, lambda s, c: JSONResponse(page(s.byoc.tiles(c.path["id"], c.query.get("path")), c.query))),
+    ("GET", f"{TILES}/{{tile}}", _data(lambda s, c: s.byoc.tile(c.path["id"], c.path["tile"]))),
+    ("PUT", f"{TILES}/{{tile}}", _nothing(lambda s, c: s.byoc.update_tile(c.path["id"], c.path["tile"], c.body))),
+    ("DELETE", f"{TILES}/{{tile}}", _nothing(lambda s, c: s.byoc.delete_tile(c.path["id"], c.path["tile"]))),
+    ("POST", f"{TILES}/{{tile}}/reingest", _nothing(lambda s, c: s.byoc.reingest(c.path["id"], c.path["tile"]))),
+    (
+        "GET",
+        f"{CATALOG}/collections",
+        lambda s, c: JSONResponse({"collections": [catalog.describe(x) for x in s.collections().values()]}),
+    ),
+    ("GET", f"{CATALOG}/collections/{{id}}", lambda s, c: JSONResponse(catalog.describe(_catalog_collection(s, c)))),
+    ("GET", f"{CATALOG}/collections/{{id}}/items/{{item}}", _catalog_item),
+    ("POST", f"{CATALOG}/search", lambda s, c: JSONResponse(catalog.search(s.collections(), c.body))),
+)

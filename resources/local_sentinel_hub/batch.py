@@ -1,0 +1,293 @@
+"""Batch V2: requests that live in the store, and the threads that carry them out tile by tile."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from eo_assets.core.cost import DISCOUNTED_FROM_PIXELS, RATES, SMALLEST_REQUEST
+from resources.local_sentinel_hub.api import ApiError, bad_payload, not_found
+from resources.local_sentinel_hub.batch_files import Ledger, write_manifest
+from resources.local_sentinel_hub.batch_request import (
+    BatchRequest,
+    Delivery,
+    Feature,
+    delivery,
+    describe_error,
+    features,
+    parse_batch_request,
+    without_secrets,
+)
+from resources.local_sentinel_hub.buckets import Buckets, publish, publish_bytes
+from resources.local_sentinel_hub.clock import now
+from resources.local_sentinel_hub.collections import Collection
+from resources.local_sentinel_hub.evalscript import inspect_script
+from resources.local_sentinel_hub.render import Job, check_responses, render
+from resources.local_sentinel_hub.script_child import ScriptLimits
+from resources.local_sentinel_hub.store import Document, DocumentStore
+
+KIND = "batch"
+WORKERS = 2
+ACCOUNT = "00000000-0000-0000-0000-000000000000"
+ALLOWED = {
+    "analyse": ("CREATED",),
+    "start": ("CREATED", "ANALYSING", "ANALYSIS_DONE", "STOPPED"),
+    "stop": ("ANALYSING", "ANALYSIS_DONE", "PROCESSING"),
+}
+AT_WORK = ("ANALYSING", "PROCESSING")
+LOG = logging.getLogger(__name__)
+
+
+class BatchJobs:
+    """All batch requests of one service."""
+
+    def __init__(
+        self,
+        store: DocumentStore,
+        buckets: Buckets,
+        collections: Callable[[], Mapping[str, Collection]],
+        folder: Path,
+        limits: ScriptLimits,
+    ) -> None:
+        self._store, self._buckets, self._collections = store, buckets, collections
+        self._folder, self._limits = folder, limits
+        self._lock = threading.RLock()
+        self._threads: dict[str, threading.Thread] = {}
+        self._ledgers: dict[str, Ledger] = {}
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="batch-tile")
+        self._closing = threading.Event()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being analysed or processed."""
+        return any(thread.is_alive() for thread in list(self._threads.values()))
+
+    def resume(self) -> None:
+        """Take up the requests that the end of the last process interrupted: delivered tiles stay delivered."""
+        for document in self._store.all(KIND):
+            if document["status"] in AT_WORK:
+                self._begin(document["id"])
+
+    def close(self) -> None:
+        """Stop taking up tiles and wait for those in hand. The requests go on when the service runs again."""
+        self._closing.set()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for thread in list(self._threads.values()):
+            thread.join()
+
+    def create(self, body: Any) -> Document:
+        """A new request, checked, with its side file request-<id>.json in place."""
+        request = parse_batch_request(body)
+        identity = str(uuid.uuid4())
+        place = delivery(request, identity, self._buckets)
+        kept = without_secrets(body)
+        kept.pop("instanceType", None)
+        time = now()
+        document: Document = {
+            "id": identity,
+            "request": kept,
+            "domainAccountId": ACCOUNT,
+            "status": "CREATED",
+            "userAction": "NONE",
+            "userActionUpdated": time,
+            "created": time,
+            "lastUpdated": time,
+            "completionPercentage": 0,
+            "costPU": 0.0,
+        }
+        publish_bytes(json.dumps(document, indent=2).encode(), place.folder / f"request-{identity}.json")
+        self._store.put(KIND, document)
+        return document
+
+    def get(self, identity: str) -> Document:
+        """One request. Raises ApiError 404."""
+        document = self._store.get(KIND, identity)
+        if document is None:
+            raise not_found(f"Batch request {identity} does not exist")
+        return document
+
+    def all(self) -> list[Document]:
+        """All requests, newest first."""
+        return self._store.all(KIND)[::-1]
+
+    def describe(self, identity: str, body: Any) -> Document:
+        """Change the description of a request that is not at work."""
+        if self.get(identity)["status"] in AT_WORK:
+            raise bad_payload("a request can't be changed while it is processed; stop it first")
+        text = body.get("description") if isinstance(body, dict) else None
+        if not isinstance(text, str):
+            raise bad_payload("description must be a text", "description", text)
+        self._change(identity, request={**self.get(identity)["request"], "description": text})
+        return self.get(identity)
+
+    def act(self, identity: str, action: str) -> None:
+        """Analyse, start or stop a request. Raises ApiError 400 if its status does not allow that."""
+        with self._lock:
+            document = self.get(identity)
+            if document["status"] not in ALLOWED[action]:
+                allowed = ", ".join(ALLOWED[action])
+                message = f"{action} is not possible in status {document['status']}, only in: {allowed}"
+                raise ApiError(400, "COMMON_BAD_PAYLOAD", message)
+            self._change(identity, userAction=action.upper(), userActionUpdated=now())
+            if action == "stop":
+                if identity not in self._threads:
+                    self._change(identity, status="STOPPED", stoppedStatusReason="USER_ACTION")
+            elif identity not in self._threads:
+                self._begin(identity)
+
+    def _begin(self, identity: str) -> None:
+        with self._lock:
+            status = "PROCESSING" if self._ledger(identity).exists else "ANALYSING"
+            self._change(identity, status=status, stoppedStatusReason=None)
+            thread = threading.Thread(target=self._work, args=(identity,), name=f"batch-{identity}", daemon=True)
+            self._threads[identity] = thread
+            thread.start()
+
+    def _work(self, identity: str) -> None:
+        """Carry a request to the next status at which it waits for a person, or to its end."""
+        try:
+            if not self._ledger(identity).exists:
+                self._analyse(identity)
+            with self._lock:
+                action = self.get(identity)["userAction"]
+                if action != "START":
+                    self._end(identity, "STOPPED" if action == "STOP" else "ANALYSIS_DONE")
+                    return
+                self._change(identity, status="PROCESSING")
+            self._process(identity)
+        except Exception as error:
+            if self._closing.is_set():
+                return  # the status still says that there is work: the next process takes it up
+            LOG.warning("batch request %s failed: %s", identity, type(error).__name__, exc_info=True)
+            with self._lock:
+                self._end(identity, "FAILED", error=describe_error(error))
+        finally:
+            with self._lock:
+                self._forget(identity)
+
+    def _analyse(self, identity: str) -> None:
+        request, place = self._request(identity)
+        found = features(request, self._buckets)
+        check_responses(request.process, inspect_script(request.process.evalscript, self._limits))
+        self._check_existing(request, place, found)
+        responses = request.process.output.responses
+        write_manifest(place.folder / f"featureManifest-{identity}.gpkg", found, responses, place)
+        self._ledger(identity).create(found)
+
+    def _check_existing(self, request: BatchRequest, place: Delivery, found: list[Feature]) -> None:
+        if request.output.overwrite or request.output.skip_existing:
+            return
+        for feature in found:
+            for path in _targets(request, place, feature):
+                if path.exists():
+                    message = f"{path.name} of {feature.name} is already delivered there"
+                    raise bad_payload(f"{message}; set overwrite or skipExisting, or use <requestId> in the template")
+
+    def _process(self, identity: str) -> None:
+        ledger = self._ledger(identity)
+        waiting, running = iter(ledger.pending()), set[Future[None]]()
+        while True:
+            running |= self._submit(identity, waiting, WORKERS - len(running))
+            if not running:
+                break
+            done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            ledger.publish_if_due()
+        ledger.publish()
+        if self._closing.is_set():
+            return
+        with self._lock:
+            if ledger.pending():
+                self._end(identity, "STOPPED")
+            else:
+                spent = max(self.get(identity)["costPU"], SMALLEST_REQUEST["batch"])
+                self._end(identity, "DONE", completionPercentage=100, costPU=spent)
+
+    def _submit(self, identity: str, waiting: Iterator[Feature], free: int) -> set[Future[None]]:
+        """Hand out tiles for the free workers, none once the request is stopped or the service ends."""
+        if self._closing.is_set() or self.get(identity)["userAction"] == "STOP":
+            return set()
+        with suppress(RuntimeError):  # the pool was shut down in between
+            return {self._pool.submit(self._tile, identity, feature) for _, feature in zip(range(free), waiting)}
+        return set()
+
+    def _tile(self, identity: str, feature: Feature) -> None:
+        units, error = 0.0, None
+        try:
+            units = self._deliver(identity, feature)
+        except Exception as problem:
+            LOG.info("batch request %s: tile %s failed", identity, feature.name, exc_info=True)
+            error = describe_error(problem)
+        tally = self._ledger(identity).record(feature.name, error)
+        share = 100 * tally.ended / tally.total
+
+        def progress(document: Document) -> None:
+            document["costPU"] = round(document["costPU"] + units, 6)
+            document["completionPercentage"] = max(document["completionPercentage"], share)
+            document["lastUpdated"] = now()
+
+        self._store.update(KIND, identity, progress)
+
+    def _deliver(self, identity: str, feature: Feature) -> float:
+        """Render one tile beside its place and move its files there. Returns the processing units."""
+        request, place = self._request(identity)
+        targets = _targets(request, place, feature)
+        if request.output.skip_existing and all(path.exists() for path in targets):
+            return 0.0
+        drafts = place.folder / f".parts-{uuid.uuid4().hex}"
+        drafts.mkdir(parents=True)
+        try:
+            process = request.process
+            job = Job(process, feature.grid, self._collections(), cog=request.output.cog_output)
+            units = render(job, drafts, self._limits)
+            for response, target in zip(process.output.responses, targets, strict=True):
+                publish(drafts / f"{response.identifier}.{response.extension}", target)
+        finally:
+            shutil.rmtree(drafts, ignore_errors=True)
+        pixels = feature.grid.shape[0] * feature.grid.shape[1]
+        return units * (RATES["batch"] if pixels > DISCOUNTED_FROM_PIXELS else 1.0)
+
+    def _request(self, identity: str) -> tuple[BatchRequest, Delivery]:
+        request = parse_batch_request(self.get(identity)["request"])
+        return request, delivery(request, identity, self._buckets)
+
+    def _ledger(self, identity: str) -> Ledger:
+        with self._lock:
+            if identity not in self._ledgers:
+                _, place = self._request(identity)
+                published = place.folder / f"execution-{identity}.sqlite"
+                self._ledgers[identity] = Ledger(self._folder / f"{identity}.sqlite", published)
+            return self._ledgers[identity]
+
+    def _end(self, identity: str, status: str, **changes: Any) -> None:
+        """Leave a request in a status at which nothing works on it. The caller holds the lock."""
+        reason = {"stoppedStatusReason": "USER_ACTION"} if status == "STOPPED" else {}
+        self._change(identity, status=status, **reason, **changes)
+        self._forget(identity)
+
+    def _forget(self, identity: str) -> None:
+        """This thread no longer works on the request; another may already have taken it up."""
+        if self._threads.get(identity) is threading.current_thread():
+            del self._threads[identity]
+
+    def _change(self, identity: str, **changes: Any) -> None:
+        def apply(document: Document) -> None:
+            document.update(changes, lastUpdated=now())
+            for key in [key for key, value in changes.items() if value is None]:
+                del document[key]
+
+        self._store.update(KIND, identity, apply)
+
+
+def _targets(request: BatchRequest, place: Delivery, feature: Feature) -> list[Path]:
+    """The files of one tile, in the order of the request's responses."""
+    return [place.path(feature.name, r.identifier, r.extension) for r in request.process.output.responses]

@@ -1,0 +1,131 @@
+"""What BYOC ingestion finds out about a tile: which files its path stands for, whether they can be served, their bands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import shapely
+from rasterio.crs import CRS
+from shapely.geometry import mapping
+
+from eo_assets.errors import ServiceError
+from resources.local_sentinel_hub.api import bad_payload
+from resources.local_sentinel_hub.batch_request import to_lonlat
+from resources.local_sentinel_hub.buckets import Buckets
+from resources.local_sentinel_hub.cog_check import bit_depth, read_cog, sample_format
+from resources.local_sentinel_hub.process_request import parse_crs, parse_geometry
+
+PLACEHOLDER = "(BAND)"
+TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class BandFound:
+    """A band of a tile: its file's key, its number in the file, and what is in it."""
+
+    key: str
+    index: int
+    source: str
+    sample_type: str
+    nodata: float | None
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A tile that can be served: bands by name, and the box of its files as GeoJSON with a CRS."""
+
+    bands: Mapping[str, BandFound]
+    geometry: dict[str, Any]
+
+
+def look_at(buckets: Buckets, bucket: str, path: str, cover: Mapping[str, Any] | None) -> Ingested:
+    """Check the files at a tile's path.
+
+    Raises:
+        ServiceError: there is none, one is not a COG, they lie in several CRSs, or the cover lies elsewhere.
+    """
+    facts = {name: (key, read_cog(buckets.key(bucket, key), key)) for name, key in _keys(buckets, bucket, path).items()}
+    crs = {fact.crs for _, fact in facts.values()}
+    if len(crs) > 1:
+        raise ServiceError(f"the files at {path} have different CRSs; write them in one")
+    bands: dict[str, BandFound] = {}
+    for name, (key, fact) in facts.items():
+        for i, (sample_type, nodata) in enumerate(zip(fact.sample_types, fact.nodata, strict=True), 1):
+            band = name if len(fact.sample_types) == 1 else f"{name}_{i}"
+            bands[band] = BandFound(key, i, name, sample_type, nodata)
+    boxes = shapely.union_all([fact.box for _, fact in facts.values()])
+    geometry = _geojson(shapely.box(*boxes.bounds), crs.pop())
+    if cover is not None:
+        _check_cover(cover, geometry)
+    return Ingested(bands, geometry)
+
+
+def settle_bands(collection: dict[str, Any], bands: Mapping[str, BandFound]) -> None:
+    """Add a tile's bands to its collection, or check that they agree with those it has.
+
+    Raises:
+        ServiceError: a band has other bits or another sample format than in the collection.
+    """
+    known = collection["additionalData"]["bands"]
+    for name, band in bands.items():
+        depth, kind = bit_depth(band.sample_type), sample_format(band.sample_type)
+        fresh = {"source": band.source, "bandIndex": band.index, "bitDepth": depth, "sampleFormat": kind}
+        if band.nodata is not None:
+            fresh["noData"] = band.nodata
+        expected = known.setdefault(name, fresh)
+        if (expected.get("bitDepth"), expected.get("sampleFormat")) != (depth, kind):
+            other = f"{expected.get('bitDepth')} bit {expected.get('sampleFormat')}"
+            message = f"band {name} is {depth} bit {kind}, in the collection {other}"
+            raise ServiceError(f"{message}; convert the file or use another collection")
+
+
+def normalised(path: str) -> str:
+    """A tile's path as the service keeps it: `folder/(BAND).tiff`."""
+    if not isinstance(path, str) or not path.strip("/"):
+        raise bad_payload("path must name a folder or a pattern with (BAND)", "path", path)
+    clean = path.strip("/")
+    if PLACEHOLDER not in clean:
+        return f"{clean}/{PLACEHOLDER}.tiff"
+    if PLACEHOLDER in clean.rpartition("/")[0] or clean.count(PLACEHOLDER) > 1:
+        raise bad_payload(f"(BAND) must occur once, in the file's name: {path!r}", "path", path)
+    return clean if TIFF.search(clean) else f"{clean}.tiff"
+
+
+def crs_of(geojson: Mapping[str, Any]) -> CRS:
+    """The CRS that a GeoJSON geometry names, lon/lat if it names none."""
+    name = ((geojson.get("crs") or {}).get("properties") or {}).get("name", "CRS84")
+    return parse_crs(str(name))
+
+
+def _keys(buckets: Buckets, bucket: str, path: str) -> dict[str, str]:
+    """Keys of the files that match a tile's path, by the name that stands for (BAND)."""
+    folder, _, pattern = path.rpartition("/")
+    before, _, after = TIFF.sub("", pattern).partition(PLACEHOLDER)
+    place = buckets.key(bucket, folder)
+    found: dict[str, str] = {}
+    for name in sorted(p.name for p in place.iterdir() if TIFF.search(p.name)) if place.is_dir() else []:
+        stem = TIFF.sub("", name)
+        if not (stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after)):
+            continue
+        band = stem[len(before) : len(stem) - len(after)]
+        if band in found:
+            raise ServiceError(f"band {band} has two files at {path}, .tif and .tiff; remove one and reingest")
+        found[band] = f"{folder}/{name}" if folder else name
+    if not found:
+        raise ServiceError(f"there is no file at {path} in bucket {bucket}; upload it and reingest")
+    return found
+
+
+def _geojson(geometry: shapely.Geometry, crs: CRS) -> dict[str, Any]:
+    name = f"urn:ogc:def:crs:EPSG::{crs.to_epsg()}"
+    return {**mapping(geometry), "crs": {"type": "name", "properties": {"name": name}}}
+
+
+def _check_cover(cover: Mapping[str, Any], box: Mapping[str, Any]) -> None:
+    common = to_lonlat(parse_geometry(cover), crs_of(cover)).intersection(to_lonlat(parse_geometry(box), crs_of(box)))
+    if not common.area > 0:
+        message = "coverGeometry lies outside of the tile's files"
+        raise ServiceError(f"{message}; leave it out, or give it where the files are, with its CRS")

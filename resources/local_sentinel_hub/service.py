@@ -1,0 +1,76 @@
+"""The service behind the HTTP surface: its state, its collections, its jobs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from resources.local_sentinel_hub.batch import WORKERS, BatchJobs
+from resources.local_sentinel_hub.buckets import Buckets
+from resources.local_sentinel_hub.byoc import Byoc
+from resources.local_sentinel_hub.collections import Collection, load_collections
+from resources.local_sentinel_hub.script_child import ScriptLimits
+from resources.local_sentinel_hub.store import DocumentStore
+from resources.local_sentinel_hub.tokens import Credentials, TokenIssuer
+
+
+class Service:
+    """One running service. `renderers` bounds how many Process requests are rendered at a time."""
+
+    def __init__(
+        self,
+        folder: Path,
+        collections: Path | None,
+        buckets: Mapping[str, Path],
+        credentials: Credentials | None,
+        limits: ScriptLimits,
+    ) -> None:
+        """Open the state in `folder`. Raises ProjectError if the file of collections can't be used."""
+        self.limits = limits
+        self.renderers = threading.BoundedSemaphore(WORKERS)
+        self._store = DocumentStore(folder / "state.sqlite")
+        self.tokens = TokenIssuer(self._store.signing_key(), credentials)
+        places = Buckets(dict(buckets))
+        self.byoc = Byoc(self._store, places)
+        self.batch = BatchJobs(self._store, places, self.collections, folder / "batch", limits)
+        self._path = collections
+        self._declared: tuple[int, dict[str, Collection]] = (-1, {})
+        self._last = time.monotonic()
+        self.collections()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the service must not be ended: a batch request is at work or a tile waits to be ingested."""
+        return self.batch.busy or self.byoc.busy
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last request, 0 while the service is busy."""
+        if self.busy:
+            self.touch()
+        return time.monotonic() - self._last
+
+    def touch(self) -> None:
+        """A request came or went."""
+        self._last = time.monotonic()
+
+    def collections(self) -> dict[str, Collection]:
+        """Everything that can be asked for by type. A changed YAML file is read again."""
+        if self._path is not None:
+            changed = self._path.stat().st_mtime_ns
+            if changed != self._declared[0]:
+                self._declared = (changed, load_collections(self._path))
+        return {**self._declared[1], **self.byoc.served()}
+
+    def resume(self) -> None:
+        """Take up what the end of the last process interrupted."""
+        self.byoc.resume()
+        self.batch.resume()
+
+    def close(self) -> None:
+        """End the work in hand; the rest goes on when the service runs again."""
+        self.batch.close()
+        self.byoc.close()
+        self._store.close()

@@ -1,0 +1,156 @@
+"""A project folder as a small object store: whole objects under keys, created, replaced or swapped atomically.
+
+Keys are relative paths with `/`, and never leave the root. This module holds the local folder; a bucket offers the same
+methods. Nothing here knows what the objects mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from eo_assets.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFolder:
+    """A folder of this machine as an object store. Small, immutable and picklable.
+
+    `swap` is atomic between processes of one machine (a lock file beside the object); readers never see half an object.
+    """
+
+    root: Path
+
+    def path(self, key: str) -> Path:
+        """Where the object lies. A key that leaves the root is a StoreError."""
+        parts = PurePosixPath(key)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise StoreError(f"{self.root}: key {key!r} leaves the project folder; use a relative path without `..`")
+        return self.root / parts
+
+    def get(self, key: str) -> bytes | None:
+        """The object's bytes, None when it does not exist."""
+        try:
+            return self.path(key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: str, data: bytes) -> None:
+        """Replace or create the object: readers see the old bytes or the new."""
+        temporary = self._write_beside(key, data)
+        os.replace(temporary, self.path(key))
+        _sync_folder(self.path(key).parent)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Create the object if there is none; False, and nothing changed, if there is one."""
+        temporary = self._write_beside(key, data)
+        try:
+            os.link(temporary, self.path(key))
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def swap(self, key: str, data: bytes, expected: bytes | None) -> bool:
+        """Replace the object only if its bytes still are `expected` (None: only if it does not exist)."""
+        with self._locked(key):
+            if self.get(key) != expected:
+                return False
+            self.put(key, data)
+        return True
+
+    def publish(self, source: Path, key: str) -> None:
+        """Put a file that lies in this folder under a second key, without copying its bytes where links work."""
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """The keys of the objects directly under a prefix, sorted; locks and temporary files are left out."""
+        folder = self.path(prefix)
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        return (f"{prefix}/{name}" for name in names if not name.startswith("."))
+
+    def delete_folder(self, key: str) -> None:
+        """Remove everything under a key; nothing there is no error."""
+        shutil.rmtree(self.path(key), ignore_errors=True)
+
+    def _write_beside(self, key: str, data: bytes) -> Path:
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return Path(name)
+
+    @contextlib.contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(target.parent / f".{target.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def open_store(project_folder: str) -> LocalFolder:
+    """The store of a project folder; a bucket is refused until buckets are built."""
+    if "://" in project_folder:
+        raise StoreError(
+            f"storage.project_folder: {project_folder}: projects in a bucket are not supported by this version; "
+            "name a local folder"
+        )
+    return LocalFolder(Path(project_folder))
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file, or of a folder: the names, sizes and bytes of its files in order."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for file_path in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(f"{file_path.relative_to(path).as_posix()}\0{checksum(file_path)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_checksum(path: Path) -> str:
+    """sha256 of a file that many ask for: read again only when its size or modification time changes."""
+    state = path.stat()
+    return _checksum_of_version(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _checksum_of_version(path: Path, size: int, modified_ns: int) -> str:
+    return checksum(path)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,173 @@
+"""Where tiles run: Ray on this machine, or a Ray cluster that is already there.
+
+`map_tiles` hands a tile to one worker at a time as one Ray task, with the memory and CPUs that its stages declare, a
+bounded number in flight. Faults that may pass and lost workers are tried again; what comes back is small.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from dagster_ray import Lifecycle, RayResource
+from pydantic import Field
+
+from eo_assets.errors import EoAssetsError, TransientError
+
+Work = TypeVar("Work")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerNeeds:
+    """What one tile's walk needs of a worker."""
+
+    cpus: float = 1.0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[Work, Result]):
+    """One tile's walk: its result, or why there is none after all tries."""
+
+    work: Work
+    result: Result | None
+    error: str = ""
+
+
+class RayCluster(RayResource):
+    """Ray for tiles. `local` starts Ray on this machine when the first tile needs it; `address` joins a running cluster.
+
+    Nothing is started by a run whose tiles are all up to date.
+    """
+
+    lifecycle: Lifecycle = Field(default_factory=lambda: Lifecycle(create=False, wait=False, connect=False, cleanup="never"))
+    mode: Literal["local", "address"] = "local"
+    address: str = Field("auto", description="the cluster's address in mode `address`")
+    workers: int = Field(0, ge=0, description="CPUs that Ray uses on this machine; 0: all of them")
+    tries: int = Field(3, ge=1, description="how often a tile is tried when a fault may pass")
+
+    @property
+    def host(self) -> str:
+        """This machine, in both modes: the driver runs on the cluster's head."""
+        return "127.0.0.1"
+
+    @property
+    def name(self) -> str:
+        """What logs call it."""
+        return "Ray on this machine" if self.mode == "local" else f"Ray at {self.address}"
+
+    @property
+    def ray_address(self) -> str:
+        """What `ray.init` is given."""
+        return "local" if self.mode == "local" else self.address
+
+    @property
+    def created(self) -> bool:
+        """Nothing has to be created in either mode."""
+        return True
+
+    @property
+    def ready(self) -> bool:
+        """Nothing has to be waited for in either mode."""
+        return True
+
+    def connect(self, context: Any = None) -> Any:
+        """Join the cluster, or start Ray here, once a process."""
+        import ray
+
+        if not ray.is_initialized():
+            os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+            # Ray gives its workers nice 15, behind everything else on the machine.
+            os.environ.setdefault("RAY_worker_niceness", "0")
+            ray.init(address=self.ray_address, **self._options(), **self.ray_init_options)
+        return ray
+
+    def map_tiles(
+        self,
+        function: Callable[[Work], Result],
+        work: Iterator[Work | None],
+        needs: Callable[[Work], WorkerNeeds],
+    ) -> Iterator[Finished[Work, Result] | None]:
+        """Run `function` on every work item on some worker; yield each as it finishes, in any order.
+
+        `work` may yield None for "nothing new yet", and is asked only while there is room for more; None is passed on
+        when nothing finished either, so that the caller can show progress. Raises nothing for a single item.
+        """
+        pending: dict[Any, Work] = {}
+        ray, remote, limit, source = None, None, 1, work
+        exhausted = False
+        while pending or not exhausted:
+            while not exhausted and len(pending) < limit:
+                item = next(source, _END)
+                if item is _END:
+                    exhausted = True
+                elif item is None:
+                    break
+                else:
+                    if remote is None:
+                        ray = self.connect()
+                        remote, limit = self._remote(ray, function), 2 * int(ray.cluster_resources().get("CPU", 1))
+                    pending[self._submit(remote, item, needs(item))] = item
+            yield from self._collect(ray, pending)
+
+    def _collect(self, ray: Any, pending: dict[Any, Work]) -> Iterator[Finished[Work, Any] | None]:
+        if not pending:
+            yield None
+            return
+        done, _ = ray.wait(list(pending), num_returns=1, timeout=0.5)
+        if not done:
+            yield None
+        for reference in done:
+            item = pending.pop(reference)
+            try:
+                yield Finished(item, ray.get(reference))
+            except ray.exceptions.RayError as error:
+                yield Finished(item, None, _reason(error))
+
+    def _remote(self, ray: Any, function: Callable[[Work], Result]) -> Any:
+        # The function travels once, not with every tile.
+        shared = ray.put(function)
+        retries = {"max_retries": self.tries - 1, "retry_exceptions": [TransientError]}
+        task = ray.remote(_call)
+        return lambda item, options: task.options(**retries, **options).remote(shared, item)
+
+    def _submit(self, remote: Any, item: Work, needs: WorkerNeeds) -> Any:
+        return remote(item, {"num_cpus": needs.cpus, "memory": needs.memory_bytes or None})
+
+    def _options(self) -> dict[str, Any]:
+        if self.mode == "address":
+            return {"log_to_driver": False}
+        return {
+            "num_cpus": self.workers or os.cpu_count(),
+            "include_dashboard": False,
+            "log_to_driver": False,
+            "object_store_memory": 100 << 20,
+            "configure_logging": False,
+        }
+
+
+_END: Any = object()
+
+
+def _call(function: Callable[[Work], Result], item: Work) -> Result:
+    return function(item)
+
+
+def _reason(error: Exception) -> str:
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, EoAssetsError):
+        return str(cause)
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+
+
+def in_this_process(
+    function: Callable[[Work], Result], work: Iterator[Work | None]
+) -> Iterator[Finished[Work, Result] | None]:
+    """The same as `map_tiles` without Ray, one item after another: for tests and for looking into a failure."""
+    for item in work:
+        yield None if item is None else Finished(item, function(item))
+
+

@@ -1,0 +1,193 @@
+"""Committed outputs over the object store: immutable attempts, and one record that names the live one.
+
+An output belongs to a stage and a key (a tile, a zone, or the stage's own name where there is only one). It is written
+into a new attempt folder and made real by one compare-and-swap of its record. Readers go through the record only.
+Plain and picklable: workers use it without Dagster.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eo_assets.core.recipe import source_digest
+from eo_assets.errors import StoreError
+from resources.object_store import LocalFolder, checksum, size_of
+
+RECORD_FORMAT = 1
+GRACE_SECONDS = 3600.0
+"""How long a superseded attempt, or one that nobody finished, is kept for readers and writers that still use it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """The commit record of one output: what is live, from what recipe, with which numbers."""
+
+    stage: str
+    key: str
+    attempt: str
+    recipe: str
+    digest: str
+    created: str
+    empty: bool = False
+    reason: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    format: int = RECORD_FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A folder that one writer fills, and the record that it means to replace."""
+
+    folder: Path
+    key: str
+    replaces: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class TileStore:
+    """The committed outputs of one project. `folders` names each stage's folder under the store's root."""
+
+    store: LocalFolder
+    project: str
+    folders: Mapping[str, str]
+
+    def record(self, stage: str, key: str) -> OutputRecord | None:
+        """The live record of an output; None when nothing was ever committed."""
+        data = self.store.get(self._record_key(stage, key))
+        return None if data is None else self._parse(data, stage, key)
+
+    def records(self, stage: str) -> dict[str, OutputRecord]:
+        """All live records of a stage by key, from one listing."""
+        keys = (os.path.basename(k).removesuffix(".json") for k in self.store.keys(self._commits(stage)))
+        found = ((key, self.record(stage, key)) for key in keys)
+        return {key: record for key, record in found if record is not None}
+
+    def path(self, record: OutputRecord) -> Path:
+        """The live attempt's folder."""
+        path = self.store.path(record.attempt)
+        if not path.exists():
+            raise StoreError(
+                f"{record.stage} of {record.key}: {path} is gone although it was committed; "
+                f"delete {self.store.path(self._record_key(record.stage, record.key))} to make it anew"
+            )
+        return path
+
+    def live(self, stage: str, key: str) -> Path:
+        """The live attempt's folder of an output that must exist."""
+        record = self.record(stage, key)
+        if record is None:
+            raise StoreError(f"{stage} of {key} has not been made yet; run it first: --only {stage}")
+        return self.path(record)
+
+    @contextlib.contextmanager
+    def attempt(self, stage: str, key: str) -> Iterator[Attempt]:
+        """A new attempt folder; whatever ends the block without a commit removes it."""
+        self.claim(stage)
+        name = f"{self.folders[stage]}/{key}/{_attempt_name()}"
+        attempt = Attempt(self.store.path(name), name, self.store.get(self._record_key(stage, key)))
+        attempt.folder.mkdir(parents=True)
+        try:
+            yield attempt
+        finally:
+            record = self.record(stage, key)
+            if record is None or record.attempt != name:
+                shutil.rmtree(attempt.folder, ignore_errors=True)
+
+    def commit(
+        self,
+        stage: str,
+        key: str,
+        attempt: Attempt,
+        recipe: str,
+        *,
+        numbers: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, str] | None = None,
+        empty: str | None = None,
+        source: bool = False,
+    ) -> OutputRecord:
+        """Make an attempt live. A source's digest covers its bytes. A writer that lost the race gets a StoreError.
+
+        `empty` is the reason why the output holds nothing; None for an ordinary output.
+        """
+        numbers = {**(numbers or {}), "bytes": size_of(attempt.folder)}
+        record = OutputRecord(
+            stage=stage,
+            key=key,
+            attempt=attempt.key,
+            recipe=recipe,
+            digest=source_digest(recipe, checksum(attempt.folder)) if source else recipe,
+            created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            empty=empty is not None,
+            reason=empty or "",
+            numbers=numbers,
+            inputs=dict(inputs or {}),
+        )
+        if not self.store.swap(self._record_key(stage, key), _serialize(record), attempt.replaces):
+            raise StoreError(f"{stage} of {key}: another run committed it meanwhile; its output is kept")
+        self._retire(stage, key, attempt)
+        return record
+
+    def delivered(self, stage: str, key: str, folder: str) -> Attempt:
+        """An attempt that was written by somebody else, the service: committed where it lies."""
+        self.claim(stage)
+        return Attempt(self.store.path(folder), folder, self.store.get(self._record_key(stage, key)))
+
+    def claim(self, stage: str) -> None:
+        """Take the stage's folder for this project; a folder that another project owns is a StoreError."""
+        key = f"{self.folders[stage]}/_owner.json"
+        claim = json.dumps({"project": self.project, "stage": stage}).encode()
+        owner = self.store.get(key)
+        if owner is None:
+            self.store.create(key, claim)
+            owner = self.store.get(key)
+        if owner != claim:
+            raise StoreError(
+                f"{self.store.path(self.folders[stage])} holds {json.loads(owner or b'{}')}, not {stage} of "
+                f"{self.project}; give storage.structure.{stage} another folder, for instance one with {{year}}"
+            )
+
+    def _retire(self, stage: str, key: str, live: Attempt) -> None:
+        """Start the grace time of the attempt that was replaced, and sweep those whose grace time is over."""
+        replaced = None if live.replaces is None else self._parse(live.replaces, stage, key).attempt
+        if replaced is not None and replaced != live.key and self.store.path(replaced).exists():
+            os.utime(self.store.path(replaced))
+        for name in self.store.keys(f"{self.folders[stage]}/{key}"):
+            path = self.store.path(name)
+            if name != live.key and path.is_dir() and time.time() - path.stat().st_mtime > GRACE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _commits(self, stage: str) -> str:
+        return f"{self.folders[stage]}/_commits"
+
+    def _record_key(self, stage: str, key: str) -> str:
+        return f"{self._commits(stage)}/{key}.json"
+
+    def _parse(self, data: bytes, stage: str, key: str) -> OutputRecord:
+        place = self.store.path(self._record_key(stage, key))
+        try:
+            values = json.loads(data)
+            if values["format"] > RECORD_FORMAT:
+                raise StoreError(f"{place}: written by a newer version (format {values['format']}); upgrade eo-assets")
+            return OutputRecord(**values)
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"{place}: not a commit record ({error}); delete it to make {stage} of {key} anew") from None
+
+
+def _attempt_name() -> str:
+    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def _serialize(record: OutputRecord) -> bytes:
+    return json.dumps(dataclasses.asdict(record), indent=1, sort_keys=True).encode()

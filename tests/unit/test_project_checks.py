@@ -1,0 +1,471 @@
+"""Broken project files, each the shipped West Africa project with something spoilt, and the whole message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from eo_assets.core.evalscript import ScriptInput, ScriptOutput, ScriptSetup
+from eo_assets.errors import EvalscriptError, ProjectError
+from eo_assets.project_file import load_project
+from eo_assets.project_yaml import SHIPPED
+
+BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
+
+
+def setup_of(text: str) -> ScriptSetup:
+    """What setup() of the shipped scripts, and of a few words that stand for others, says."""
+    if "broken" in text:
+        raise EvalscriptError("line 3:\n  Unexpected token ')'")
+    if "two outputs" in text:
+        outputs = (ScriptOutput("a", 1, "UINT8"), ScriptOutput("b", 2, "UINT8"))
+        return ScriptSetup((ScriptInput(None, ("PROB",)),), outputs)
+    if "fusion" in text:
+        inputs = (ScriptInput("s2", BANDS), ScriptInput("s1", ("VV",)))
+        return ScriptSetup(inputs, tuple(ScriptOutput(band, 1, "UINT16") for band in (*BANDS, "QM")), "ORBIT")
+    if "monthly" in text or "first scene" in text:
+        outputs = tuple(ScriptOutput(band, 1, "UINT16") for band in (*BANDS, "QM"))
+        return ScriptSetup((ScriptInput(None, (*BANDS, "QM")),), outputs, "ORBIT")
+    sample_type = "UINT16" if "sixteen bits" in text else "UINT8"
+    return ScriptSetup((ScriptInput(None, ("PROB", "dataMask")),), (ScriptOutput("default", 1, sample_type),))
+
+
+def refusal(folder: Path, text: str) -> list[str]:
+    """The lines of the error that a project file raises, with its own path shortened."""
+    file = folder / "project.yaml"
+    file.write_text(text)
+    with pytest.raises(ProjectError) as caught:
+        load_project(file, inspect_script=setup_of, environment={}, working_folder=folder)
+    return [line.replace(f"{folder}/", "") for line in str(caught.value).splitlines()]
+
+
+BROKEN: dict[str, tuple[str, str]] = {
+    "unknown section": (
+        "imagry: {}",
+        "imagry: {}: unknown key: did you mean 'imagery'? known here: area, budget, byoc, description, "
+        "eopatches, extends, features, imagery, logging, maps, model, name, predictions, reference, "
+        "sampling, services, sources, storage, year",
+    ),
+    "unknown key": (
+        "area: {resolutoin: 60}",
+        "area.resolutoin: 60: unknown key: did you mean 'resolution'? known here: buffer, files, grid, resolution",
+    ),
+    "unknown key of a grid": (
+        "area: {grid: {kind: sentinel_hub, idd: 2}}",
+        "area.grid.idd: 2: unknown key: did you mean 'id'? known here: id, kind",
+    ),
+    "unknown key in a list": (
+        "imagery: {collections: [{collection: dem, service: cdse, upsamplin: NEAREST}]}",
+        "imagery.collections.0.upsamplin: \"NEAREST\": unknown key: did you mean 'upsampling'? known here: "
+        "collection, downsampling, harmonize_values, id, max_cloud_cover, mosaicking_order, service, "
+        "upsampling",
+    ),
+    "kind": (
+        "area: {grid: {kind: mgrs}}",
+        'area.grid.kind: "mgrs": no such kind: use one of sentinel_hub, utm, custom',
+    ),
+    "kind missing": (
+        "reference: {source: {kind: null}}",
+        "reference.source.kind: null: no such kind: use one of collection, vector, raster",
+    ),
+    "text for a number": (
+        "area: {resolution: wide}",
+        'area.resolution: "wide": not a number: give a number',
+    ),
+    "text for a year": (
+        "year: soon",
+        'year: "soon": not a whole number: give a whole number',
+    ),
+    "negative buffer": (
+        "area: {buffer: [-1, 2]}",
+        "area.buffer.0: -1: too small: give 0 or more",
+    ),
+    "no such choice": (
+        "imagery: {collections: [{collection: dem, service: cdse, upsampling: LINEAR}]}",
+        "imagery.collections.0.upsampling: \"LINEAR\": no such choice: use 'NEAREST', 'BILINEAR' or 'BICUBIC'",
+    ),
+    "text for a mapping": (
+        "area: here",
+        'area: "here": not a mapping: write keys and values under it',
+    ),
+    "number for a list": (
+        "imagery: {tiff_outputs: 3}",
+        "imagery.tiff_outputs: 3: not a list: write it as [a, b]",
+    ),
+    "project name": (
+        "name: West Africa",
+        'name: "West Africa": not a usable name: use letters, digits and _, a letter first (pattern ^[a-z][a-z0-9_]*$)',
+    ),
+    "feature name": (
+        "predictions: {name: 1st}",
+        'predictions.name: "1st": not a usable name: use letters, digits and _, a letter first (pattern '
+        "^[A-Za-z][A-Za-z0-9_]*$)",
+    ),
+    "impossible date": (
+        "imagery: {time_interval: [2020-02-30, 2020-12-31]}",
+        'imagery.time_interval.0: "2020-02-30": not a date: write it as YYYY-MM-DD',
+    ),
+    "one date for two": (
+        "imagery: {time_interval: [2020-02-01]}",
+        'imagery.time_interval: ["2020-02-01"]: an entry is missing: write it as [a, b]',
+    ),
+    "year for a date": (
+        "byoc: {sensing_time: 2020}",
+        "byoc.sensing_time: 2020: a number, not a date: write it as YYYY-MM-DD",
+    ),
+    "empty interval": (
+        "imagery: {time_interval: [2020-12-31, 2020-01-01]}",
+        'imagery.time_interval: ["2020-12-31", "2020-01-01"]: an empty interval: it ends before it starts: '
+        "write [2020-01-01, 2020-12-31]",
+    ),
+    "one bad value in a list": (
+        "eopatches: {masks: {QUALITY_MASK: {valid: [1, two]}}}",
+        'eopatches.masks.QUALITY_MASK.valid.1: "two": not a whole number: give a whole number',
+    ),
+    "none of two kinds": (
+        "eopatches: {masks: {QUALITY_MASK: {valid: boolean}}}",
+        'eopatches.masks.QUALITY_MASK.valid: "boolean": not a value that fits here: write it as [a, b], or '
+        "use 'bool'",
+    ),
+    "number for bands": (
+        "features: {include_bands: 3}",
+        "features.include_bands: 3: not a value that fits here: write true or false, or write it as [a, b]",
+    ),
+    "tiles by a wrong word": (
+        "sampling: {tiles: some}",
+        "sampling.tiles: \"some\": not a value that fits here: use 'all' or 'labelled', or write it as [a, b]",
+    ),
+    "number and fraction": (
+        "sampling: {fraction: 0.1}",
+        'sampling: {"block_size": [1, 1], "number": 1500, "seed": 42, "tiles": "all", "fraction"...: not '
+        "exactly one of number and fraction: give blocks a tile or their share, null the other",
+    ),
+    "neither number nor fraction": (
+        "sampling: {number: null}",
+        'sampling: {"block_size": [1, 1], "number": null, "seed": 42, "tiles": "all"}: not exactly one of '
+        "number and fraction: give blocks a tile or their share, null the other",
+    ),
+    "fraction above one": (
+        "sampling: {number: null, fraction: 1.5}",
+        "sampling.fraction: 1.5: too large: give 1 or less",
+    ),
+    "evalscript output": (
+        "imagery: {tiff_outputs: [B01, B02, B03, B04, B05, B06, B07, B08, B8A, B09, B11, B12, QM, B10]}",
+        "imagery.tiff_outputs: \"B10\": not an output of evalscripts/monthly_mosaic.js: did you mean 'B12'? it "
+        "has B01, B02, B03, B04, B05, B06, B07, B08, B8A, B09, B11, B12, QM",
+    ),
+    "tiff twice": (
+        "imagery: {tiff_outputs: [B01, B02, B03, B04, B05, B06, B07, B08, B8A, B09, B11, B12, QM, QM]}",
+        'imagery.tiff_outputs: "QM": listed twice: list it once',
+    ),
+    "band not delivered": (
+        "eopatches: {data: {BANDS: {from: [B03, B04, B8, B08, B11]}}}",
+        "eopatches.data.BANDS.from: \"B8\": not one of imagery.tiff_outputs: did you mean 'B8A'? tiffs: B01, "
+        "B02, B03, B04, B05, B06, B07, B08, B8A, B09, B11, B12, QM",
+    ),
+    "mask not delivered": (
+        "eopatches: {masks: {QUALITY_MASK: {from: SCL}}}",
+        'eopatches.masks.QUALITY_MASK.from: "SCL": not one of imagery.tiff_outputs: tiffs: B01, B02, B03, '
+        "B04, B05, B06, B07, B08, B8A, B09, B11, B12, QM",
+    ),
+    "mask without valid values": (
+        "eopatches: {masks: {QUALITY_MASK: {valid: []}}}",
+        "eopatches.masks.QUALITY_MASK.valid: []: no value is valid: list the valid values, or write bool "
+        "where every value but 0 is valid",
+    ),
+    "indices": (
+        "features: {indices: {NDRE: [B8, B05], SAME: [B04, B04]}}",
+        "features.indices.NDRE: \"B8\": no such band in eopatches.data.BANDS: did you mean 'B8A'? bands: B01, "
+        "B02, B03, B04, B05, B06, B07, B08, B8A, B09, B11, B12\n"
+        'features.indices.SAME: ["B04", "B04"]: the index of a band with itself is 0: name two bands',
+    ),
+    "no such data feature": (
+        "features: {bands: BAND}",
+        "features.bands: \"BAND\": not one of eopatches.data: did you mean 'BANDS'? data features: BANDS",
+    ),
+    "no such mask": (
+        "features: {mask: CLOUDS}",
+        'features.mask: "CLOUDS": not one of eopatches.masks: masks: QUALITY_MASK; write null where every '
+        "pixel is valid",
+    ),
+    "no such included band": (
+        "features: {include_bands: [B02, B10]}",
+        "features.include_bands: \"B10\": no such band in eopatches.data.BANDS: did you mean 'B12'? bands: "
+        "B01, B02, B03, B04, B05, B06, B07, B08, B8A, B09, B11, B12",
+    ),
+    "two columns of one name": (
+        "features: {include_bands: true, indices: {B02: [B02, B04]}}",
+        "features.indices.B02: also the name of an included band: rename the index",
+    ),
+    "validity threshold": (
+        "features: {validity_threshold: 0.5}",
+        "features.validity_threshold: 0.5: a validity threshold without a composite would leave tiles "
+        "with different numbers of dates: remove it",
+    ),
+    "resolution of a tiling grid": (
+        "area: {resolution: 100}",
+        "area.resolution: 100: Sentinel Hub tiling grid 2 has no resolution 100.0: choose one of 30, 60, 120, 240, 360",
+    ),
+    "resolution of a lattice": (
+        "area: {grid: {kind: utm, tile_size_m: 5000}, resolution: 120}",
+        "area.grid.tile_size_m: 5000: tile size 5000 m is not a multiple of the resolution 120 m: the "
+        "nearest is 5040 m",
+    ),
+    "block larger than a tile": (
+        "sampling: {block_size: [32, 2000]}",
+        "sampling.block_size: [32, 2000]: larger than a tile, which is 854 x 854 pixels with its buffer: "
+        "choose a smaller block",
+    ),
+    "undeclared services": (
+        "byoc: {service: sentinelhub}\nreference: {source: {collection: {service: mine}}}",
+        'reference.source.collection.service: "mine": no such service: use one of cdse, creodias, local, '
+        "sentinel_hub, sentinel_hub_uswest, or declare it under services\n"
+        "byoc.service: \"sentinelhub\": no such service: did you mean 'sentinel_hub'? use one of cdse, "
+        "creodias, local, sentinel_hub, sentinel_hub_uswest, or declare it under services",
+    ),
+    "half a service": (
+        "services: {mine: {base_url: 'http://example.com'}, here: {collections: ../x.yaml}, none: {}}",
+        "services.mine.token_url: (missing): a base_url without a token_url: add the address of its tokens\n"
+        'services.mine.base_url: "http://example.com": would send credentials in clear text: use https\n'
+        'services.here.collections: "../x.yaml": leads out of the project folder: write a path relative to '
+        "the project folder, with / and without ..\n"
+        "services.none.collections: (missing): neither a remote nor a local service: give base_url and "
+        "token_url of a remote service, or the collections file of a local one",
+    ),
+    "credentials in an address": (
+        "services: {mine: {base_url: 'https://me:secret@example.com', token_url: example.com}}",
+        "services.mine.base_url: holds credentials: remove them: credentials come from the environment\n"
+        'services.mine.token_url: "example.com": not an address: write https://host',
+    ),
+    "nodata above its type": (
+        "reference: {nodata: 256}",
+        "reference.nodata: 256: reference.dtype uint8 can't hold it: use a whole number from 0 to 255, or "
+        "another dtype",
+    ),
+    "nodata NaN in whole numbers": (
+        "maps: {nodata: .nan}",
+        "maps.nodata: NaN: maps.dtype uint8 can't hold it: use a whole number from 0 to 255, or another dtype",
+    ),
+    "nodata that float32 rounds": (
+        "reference: {dtype: float32, nodata: 0.1}",
+        "reference.nodata: 0.1: reference.dtype float32 can't hold it: use .nan, or a whole number",
+    ),
+    "nodata below its type": (
+        "predictions: {dtype: int16, nodata: -40000}",
+        "predictions.nodata: -40000: predictions.dtype int16 can't hold it: use a whole number from -32768 "
+        "to 32767, or another dtype",
+    ),
+    "nodata left at NaN": (
+        "predictions: {dtype: uint8}",
+        "predictions.nodata: NaN: predictions.dtype uint8 can't hold it: use a whole number from 0 to 255, "
+        "or another dtype",
+    ),
+    "clip reversed": (
+        "predictions: {clip: [100, 0]}",
+        "predictions.clip: [100, 0]: the lower limit is not below the upper one: write it as [low, high]",
+    ),
+    "clip outside of the map": (
+        "predictions: {clip: [-10, 100]}",
+        "predictions.clip: [-10, 100]: maps.dtype uint8 holds 0 to 255: clip within that, or choose a larger dtype",
+    ),
+    "clip outside of the predictions": (
+        "predictions: {clip: [0, 300], dtype: uint8, nodata: 255}\nmaps: {dtype: int16, nodata: -1}",
+        "predictions.nodata: 255: a valid prediction, since predictions.clip is 0 to 300: choose a value "
+        "outside of the clip\n"
+        "predictions.clip: [0, 300]: predictions.dtype uint8 holds 0 to 255: clip within that, or choose a "
+        "larger dtype",
+    ),
+    "map nodata within the clip": (
+        "maps: {nodata: 0}",
+        "maps.nodata: 0: a valid prediction, since predictions.clip is 0 to 100: choose a value outside of the clip",
+    ),
+    "no clip into whole numbers": (
+        "predictions: {clip: null}",
+        "predictions.clip: null: required, since maps.dtype uint8 can't hold every prediction of a "
+        "regressor: give [low, high]",
+    ),
+    "probabilities of a regressor": (
+        "predictions: {all_probabilities: true}",
+        "predictions.all_probabilities: true: a lightgbm_regressor has no probabilities: remove it, or use "
+        "model.kind: lightgbm_classifier",
+    ),
+    "folders": (
+        "storage: {structure: {maps: 'maps/{Year}', tiffs: ../tiffs, model: training-data, features: "
+        "'data/{year}/features', logs: .logs, cache: /tmp}}",
+        'storage.structure.cache: "/tmp": leads out of the project folder: write a path relative to the '
+        "project folder, with / and without ..\n"
+        'storage.structure.tiffs: "../tiffs": leads out of the project folder: write a path relative to the '
+        "project folder, with / and without ..\n"
+        'storage.structure.maps: "maps/{Year}": {Year} is no placeholder: {year} is the only one\n'
+        'storage.structure.logs: ".logs": empty or hidden: name a place in the project folder that does not '
+        "start with a dot\n"
+        'storage.structure.features: "data/{year}/features": lies inside the folder of eopatches, data/2020: '
+        "put the two side by side\n"
+        'storage.structure.model: "training-data": also the folder of training_data: give every stage a '
+        "folder of its own",
+    ),
+    "no such storage": (
+        "storage: {project_folder: 'gs://bucket'}",
+        'storage.project_folder: "gs://bucket": no storage of kind gs: use a local folder or s3://bucket/prefix',
+    ),
+    "no bucket": (
+        "storage: {project_folder: 's3://'}",
+        'storage.project_folder: "s3://": not the name of a bucket: write s3://bucket/prefix, the bucket in lower case',
+    ),
+    "files elsewhere": (
+        "area: {files: ../aoi.geojson}\n"
+        "model: {source: /models/m.txt}\n"
+        "reference: {source: {kind: vector, file: C:\\x.gpkg}}",
+        'area.files: "../aoi.geojson": leads out of input-data: write a path relative to input-data, with / '
+        "and without ..\n"
+        'reference.source.file: "C:\\\\x.gpkg": leads out of input-data: write a path relative to input-data, '
+        "with / and without ..\n"
+        'model.source: "/models/m.txt": leads out of the project folder: write a path relative to the '
+        "project folder, with / and without ..",
+    ),
+    "no such evalscript": (
+        "imagery: {evalscript: evalscripts/none.js}",
+        'imagery.evalscript: "evalscripts/none.js": evalscripts/none.js can\'t be read (No such file or '
+        "directory): put the evalscript there, or mend the path: it starts at the file that names it",
+    ),
+    "variables": (
+        "storage: {project_folder: '${EO_NOT_SET}/x'}\nbyoc: {collection_name: '${var:year}'}",
+        'storage.project_folder: "${EO_NOT_SET}/x": the environment variable EO_NOT_SET is not set: export '
+        "EO_NOT_SET=..., or write ${EO_NOT_SET:-a default}\n"
+        'byoc.collection_name: "${var:year}": not an environment variable: write ${NAME} or '
+        "${NAME:-default}; the year in a folder's name is {year}",
+    ),
+    "collection name": (
+        "reference: {source: {collection: {collection: BYOC_3dbeea2c}}}",
+        'reference.source.collection.collection: "BYOC_3dbeea2c": not a collection\'s name in the service: '
+        "did you mean 'byoc-3dbeea2c'?",
+    ),
+    "cloud cover of own data": (
+        "reference: {source: {collection: {max_cloud_cover: 0.5}}}",
+        "reference.source.collection.max_cloud_cover: 0.5: byoc-3dbeea2c-3207-4c65-8a73-c29ce2675f89 has no "
+        "cloud cover: remove it, and mask clouds by a band",
+    ),
+    "harmonized own data": (
+        "reference: {source: {collection: {harmonize_values: true}}}",
+        "reference.source.collection.harmonize_values: true: only Sentinel-2's own collections have it: remove it",
+    ),
+    "collections without ids": (
+        "imagery: {collections: [{collection: sentinel-2-l2a, service: cdse}, {collection: sentinel-1-grd, "
+        "service: cdse}]}",
+        "imagery.collections: [null, null]: several collections without an id of their own: give each its "
+        "own id, the one that the evalscript's setup() calls datasource",
+    ),
+    "number for a text": (
+        "byoc: {collection_name: 2020}",
+        "byoc.collection_name: 2020: not a text: put it in quotes",
+    ),
+    "one band for two": (
+        "features: {indices: {NDVI: [B08]}}",
+        'features.indices.NDVI: ["B08"]: an entry is missing: write it as [a, b]',
+    ),
+    "three dates for two": (
+        "imagery: {time_interval: [2020-02-01, 2020-02-01, 2020-02-01]}",
+        'imagery.time_interval: ["2020-02-01", "2020-02-01", "2020-02-01"]: too many entries (3): give at most 2',
+    ),
+    "two sections": (
+        "budget: {max_processing_units: 0}\nlogging: {save: maybe}",
+        "budget.max_processing_units: 0: too small: give a number greater than 0\n"
+        'logging.save: "maybe": not true or false: write true or false',
+    ),
+    "dtype of a map": (
+        "maps: {dtype: float64}",
+        "maps.dtype: \"float64\": no such choice: use 'uint8', 'uint16', 'int16', 'int32' or 'float32'",
+    ),
+    "a tile twice": (
+        "sampling: {tiles: [30NXL_0_0, 30NXL_0_0]}",
+        'sampling.tiles: ["30NXL_0_0", "30NXL_0_0"]: a tile twice: list each tile once, or write all or labelled',
+    ),
+    "list for a parameter": (
+        "model: {parameters: {monotone: [1, 2]}}",
+        "model.parameters.monotone: [1, 2]: not a value that fits here: write true or false, or give a whole "
+        "number, or give a number, or put it in quotes",
+    ),
+    "empty project folder": (
+        "storage: {project_folder: ''}",
+        'storage.project_folder: "": empty: give a text',
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_refused_with_its_key_value_and_remedy(tmp_path: Path, text: str, message: str) -> None:
+    assert refusal(tmp_path, f"extends: west_africa\n{text}\n") == [
+        f"project.yaml: {line}" for line in message.splitlines()
+    ]
+
+
+SCRIPTS: dict[str, tuple[str, str, str]] = {
+    "broken script": (
+        "imagery: {evalscript: own.js}",
+        "broken",
+        "imagery.evalscript: \"own.js\": line 3: Unexpected token ')': mend the evalscript",
+    ),
+    "data source that nobody requests": (
+        "imagery: {evalscript: own.js, collections: [{collection: sentinel-2-l2a, service: cdse, id: s2}]}",
+        "fusion",
+        'imagery.collections: ["s2"]: the evalscript reads data source s1, which no collection is: '
+        "add it, or give its id",
+    ),
+    "labels of two outputs": (
+        "reference: {source: {evalscript: own.js}}",
+        "two outputs",
+        'reference.source.evalscript: "a (1), b (2)": labels are one output of one band: '
+        "return one band from the evalscript",
+    ),
+    "labels wider than their type": (
+        "reference: {source: {evalscript: own.js}}",
+        "sixteen bits",
+        'reference.dtype: "uint8": can\'t hold the uint16 that the evalscript writes: '
+        "write uint16, or change the sampleType",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "script", "message"), SCRIPTS.values(), ids=SCRIPTS)
+def test_evalscripts_are_asked_what_they_do(tmp_path: Path, text: str, script: str, message: str) -> None:
+    (tmp_path / "own.js").write_text(script)
+    origin = f"{SHIPPED}/west_africa/project.yaml" if message.startswith("reference.dtype") else "project.yaml"
+    lines = refusal(tmp_path, f"extends: west_africa\n{text}\n")
+    assert [line.removesuffix("; or set the key in project.yaml") for line in lines] == [f"{origin}: {message}"]
+
+
+def test_a_fault_in_what_is_extended_names_that_file_and_where_to_override_it(tmp_path: Path) -> None:
+    assert refusal(tmp_path, "extends: west_africa\nmodel: {kind: lightgbm_classifier}\n") == [
+        f"{SHIPPED}/west_africa/project.yaml: predictions.clip: [0, 100]: would change the codes of classes: "
+        "remove it; or set the key in project.yaml"
+    ]
+
+
+def test_one_bad_section_does_not_hide_the_faults_of_others(tmp_path: Path) -> None:
+    text = """extends: west_africa
+name: West Africa
+area: {resolution: 100, colour: blue}
+imagery: {time_interval: [2020-12-31, 2020-01-01]}
+features: {indices: {NDRE: [B8A, B10]}, validity_threshold: 0.5}
+sampling: {number: many}
+maps: {nodata: 50}
+bioc: {}
+"""
+    assert refusal(tmp_path, text) == [
+        'project.yaml: name: "West Africa": not a usable name: use letters, digits and _, a letter first '
+        "(pattern ^[a-z][a-z0-9_]*$)",
+        'project.yaml: area.colour: "blue": unknown key: known here: buffer, files, grid, resolution',
+        'project.yaml: imagery.time_interval: ["2020-12-31", "2020-01-01"]: an empty interval: it ends before it '
+        "starts: write [2020-01-01, 2020-12-31]",
+        "project.yaml: features.indices.NDRE: \"B10\": no such band in eopatches.data.BANDS: did you mean 'B12'? "
+        "bands: B01, B02, B03, B04, B05, B06, B07, B08, B8A, B09, B11, B12",
+        "project.yaml: features.validity_threshold: 0.5: a validity threshold without a composite would leave tiles "
+        "with different numbers of dates: remove it",
+        'project.yaml: sampling.number: "many": not a whole number: give a whole number',
+        "project.yaml: maps.nodata: 50: a valid prediction, since predictions.clip is 0 to 100: choose a value outside "
+        "of the clip",
+        "project.yaml: bioc: {}: unknown key: did you mean 'byoc'? known here: area, budget, byoc, description, "
+        "eopatches, extends, features, imagery, logging, maps, model, name, predictions, reference, sampling, "
+        "services, sources, storage, year",
+    ]
