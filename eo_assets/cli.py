@@ -66,7 +66,9 @@ def validate(project: str) -> None:
     from eo_assets.definitions import open_project
 
     loaded = open_project(project)
-    console.print(f"{loaded.file}: valid ({loaded.project.name} {loaded.project.year}, data in {loaded.project_folder})")
+    console.print(
+        f"{loaded.file}: valid ({loaded.project.name} {loaded.project.year}, data in {loaded.project_folder})"
+    )
 
 
 @main.command()
@@ -139,7 +141,18 @@ def ui(projects: tuple[str, ...], port: int) -> None:
     loaded = [open_project(project) for project in projects]
     home = dagster_home(loaded[0])
     environment = {**os.environ, "DAGSTER_HOME": str(home), PROJECTS_VARIABLE: ",".join(projects)}
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "eo_assets.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "dev",
+        "-m",
+        "eo_assets.definitions",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     sys.exit(subprocess.run(command, env=environment, check=False).returncode)
 
 
@@ -149,8 +162,12 @@ def sentinel_hub() -> None:
 
 
 @sentinel_hub.command()
-@click.option("--collections", type=click.Path(exists=True, path_type=Path), help="YAML file that declares collections.")
-@click.option("--bucket", "buckets", multiple=True, metavar="NAME=FOLDER", help="A folder that plays a bucket (repeatable).")
+@click.option(
+    "--collections", type=click.Path(exists=True, path_type=Path), help="YAML file that declares collections."
+)
+@click.option(
+    "--bucket", "buckets", multiple=True, metavar="NAME=FOLDER", help="A folder that plays a bucket (repeatable)."
+)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("sentinel-hub"), show_default=True)
 @click.option("--port", default=8350, show_default=True, help="0: any free port.")
 @_told

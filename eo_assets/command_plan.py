@@ -37,7 +37,10 @@ class Plan:
             "tiles": len(self.tiles),
             "tiles_by_zone": self.tiles_by_zone,
             "processing_units": round(self.quote.total, 2),
-            "processing_units_by_stage": {"tiffs": round(self.quote.imagery, 2), "reference": round(self.quote.reference, 2)},
+            "processing_units_by_stage": {
+                "tiffs": round(self.quote.imagery, 2),
+                "reference": round(self.quote.reference, 2),
+            },
             "assumed_dates": self.loaded.project.imagery.expected_dates,
             "bytes": dict(self.bytes),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,7 @@ PROJECTS_VARIABLE = "EO_ASSETS_PROJECTS"
 
 def open_project(name_or_path: str) -> LoadedProject:
     """A checked project, as every command and the code location read it."""
-    return load_project(
-        name_or_path, inspect_script=inspect_script, environment=os.environ, working_folder=Path.cwd()
-    )
+    return load_project(name_or_path, inspect_script=inspect_script, environment=os.environ, working_folder=Path.cwd())
 
 
 def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: Any) -> dg.Definitions:
@@ -55,8 +54,12 @@ def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: A
         **resource_overrides,
     }
     builders = (area_assets, lambda loaded: [tile_assets(loaded)], training_assets, map_assets, byoc_assets)
+    with warnings.catch_warnings():
+        # Backfill policies are marked as beta by Dagster; they are pinned with its minor version.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        assets = [asset for loaded in projects for build in builders for asset in build(loaded)]
     return dg.Definitions(
-        assets=[asset for loaded in projects for build in builders for asset in build(loaded)],
+        assets=assets,
         jobs=[job for name in names for job in project_jobs(name)],
         resources=resources,
         executor=dg.in_process_executor,

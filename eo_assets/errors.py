@@ -1,4 +1,7 @@
-"""The errors of eo-assets: one flat tree, imported by every room. A message names the file, key or tile, the value and the remedy."""
+"""The errors of eo-assets: one flat tree, imported by every room.
+
+A message names the file, key or tile, the value and the remedy.
+"""
 
 
 class EoAssetsError(Exception):
@@ -18,7 +21,7 @@ class GridError(EoAssetsError):
 
 
 class EvalscriptError(EoAssetsError):
-    """An evalscript can't be compiled, breaks a rule of evalscript V3, or failed or overran its limits while running."""
+    """An evalscript can't be compiled, breaks a rule of evalscript V3, or failed or overran its limits."""
 
 
 class ServiceError(EoAssetsError):

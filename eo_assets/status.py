@@ -1,4 +1,4 @@
-"""What is done, missing, stale or failed of a project, from its commit records alone: no pixel is read, nothing is run."""
+"""What is done, missing, stale or failed of a project, from its commit records: no pixel is read, nothing is run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from eo_assets.assets.area import tiles_of
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.walk import StageOutcome
-from jobs.launches import ASSETS
+from jobs.graph import ASSETS
 from resources.tile_store import TileStore
 
 
 @dataclass(frozen=True, slots=True)
 class AssetStatus:
-    """Partitions of an asset by state (`done`, `empty`, `kept`, `stale`, `missing`, `blocked`), and why some are not done."""
+    """Partitions of an asset by state (`done`, `empty`, `kept`, `stale`, `missing`, `blocked`), and why."""
 
     asset: str
     states: Mapping[str, int]
@@ -36,7 +36,10 @@ def project_status(loaded: LoadedProject) -> list[AssetStatus]:
     has_grid = store.record("tile_grid", "tile_grid") is not None
     tile_states = _tile_states(loaded, store) if has_grid else {}
     zones = sorted({str(tile.epsg) for tile in tiles_of(store)}) if has_grid else []
-    return [tile_states.get(asset) or _record_status(store, asset, zones if asset == "maps" else [asset]) for asset in ASSETS]
+    return [
+        tile_states.get(asset) or _record_status(store, asset, zones if asset == "maps" else [asset])
+        for asset in ASSETS
+    ]
 
 
 def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStatus]:
@@ -48,7 +51,11 @@ def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStat
         found[stage.name] = AssetStatus(
             stage.name,
             Counter(_state(outcome) for outcome in outcomes.values()),
-            {name: outcome.reason for name, outcome in outcomes.items() if _state(outcome) != "done" and outcome.reason},
+            {
+                name: outcome.reason
+                for name, outcome in outcomes.items()
+                if _state(outcome) != "done" and outcome.reason
+            },
             sum(record.numbers.get("bytes", 0) for record in records),
             round(sum(record.numbers.get("seconds", 0.0) for record in records), 1),
         )

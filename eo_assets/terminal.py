@@ -22,6 +22,7 @@ class TerminalProgress:
         self._bar: Progress | None = None
         self._task, self._told, self._total = None, 0.0, 0
         self._counts: Counter[str] = Counter()
+        self.failures: list[StageOutcome] = []
 
     def started(self, title: str, tiles: int, stages: int) -> None:
         """A run over tiles begins."""
@@ -37,7 +38,10 @@ class TerminalProgress:
         if outcome is not None:
             self._counts[outcome.status] += 1
             if outcome.status == "failed":
-                self._console.print(f"  [red]failed[/] {outcome.stage} of {outcome.tile}: {outcome.reason}", highlight=False)
+                self.failures.append(outcome)
+                self._console.print(
+                    f"  [red]failed[/] {outcome.stage} of {outcome.tile}: {outcome.reason}", highlight=False
+                )
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=self._counts.total(), description=counted(self._counts))
         elif time.monotonic() - self._told > QUIET_SECONDS:

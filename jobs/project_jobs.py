@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from eo_assets.partitions import tile_partitions, zone_partitions
-
 AREA = ("aoi", "tile_grid")
 TILES = ("tiffs", "reference", "eopatches", "features", "samples")
 TRAIN = ("training_data", "model")
@@ -28,12 +26,10 @@ LAUNCHES: Mapping[str, tuple[str, ...]] = {
 
 def project_jobs(project: str) -> list[dg.UnresolvedAssetJobDefinition]:
     """`<project>_area`, `_tiles`, `_train`, `_predict`, `_map` and `_publish`."""
-    partitions = {"tiles": tile_partitions(project), "predict": tile_partitions(project), "map": zone_partitions(project)}
     return [
         dg.define_asset_job(
             f"{project}_{name}",
             selection=dg.AssetSelection.assets(*([project, asset] for asset in assets)),
-            partitions_def=partitions.get(name),
             description=f"Materialize {', '.join(assets)} of {project}.",
         )
         for name, assets in LAUNCHES.items()

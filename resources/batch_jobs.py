@@ -21,9 +21,9 @@ from shapely.geometry.base import BaseGeometry
 
 from eo_assets.core.tile import Tile
 from eo_assets.errors import ServiceError
+from resources.grid_files import write_grid
 from resources.object_store import LocalFolder
 from resources.sentinel_hub import SentinelHub, service_errors
-from resources.grid_files import write_grid
 
 WGS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 ENDED = {BatchRequestStatus.DONE, BatchRequestStatus.FAILED, BatchRequestStatus.STOPPED}
@@ -134,8 +134,8 @@ def _reconcile(manifest: Path, tiles: Sequence[Tile]) -> None:
     if found != expected:
         raise ServiceError(
             f"{manifest}: the service would make {len(found)} tiles, the grid has {len(expected)}; "
-            f"only there: {sorted(found - expected)[:5]}, only here: {sorted(expected - found)[:5]}; nothing was started. "
-            "Give the service's own tiles as a custom grid (area.grid.kind: custom)"
+            f"only there: {sorted(found - expected)[:5]}, only here: {sorted(expected - found)[:5]}; nothing was "
+            "started. Give the service's own tiles as a custom grid (area.grid.kind: custom)"
         )
 
 
@@ -150,7 +150,10 @@ def _undelivered(tiles: Iterator[Tile] | Any, job: Any, execution: Path) -> Iter
     reasons: dict[str, str] = {}
     if execution.exists():
         with contextlib.closing(sqlite3.connect(f"file:{execution}?mode=ro", uri=True)) as db:
-            reasons = {name: f"{status}: {error}" for name, status, error in db.execute("SELECT name, status, error FROM features")}
+            reasons = {
+                name: f"{status}: {error}"
+                for name, status, error in db.execute("SELECT name, status, error FROM features")
+            }
     for tile in tiles:
         said = reasons.get(tile.name, "no word of it")
         yield Delivery(tile, None, f"batch request {job.request_id} ({job.status.value}): {said}")

@@ -94,5 +94,3 @@ def _wait(client: SentinelHubBYOC, collection_id: str, timeout_s: float) -> dict
 
 def _cause(tile: Mapping[str, Any]) -> str:
     return str((tile.get("additionalData") or {}).get("failedIngestionCause", "still waiting when time ran out"))
-
-

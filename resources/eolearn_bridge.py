@@ -6,7 +6,7 @@ explained beside the dependencies in pyproject.toml. Replacing eo-learn means re
 
 from __future__ import annotations
 
-import sys
+import importlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def _eolearn() -> Any:
     with warnings.catch_warnings():
         # `fs` and geopandas 0.14 warn of their own old ways on import.
         warnings.simplefilter("ignore")
-        import eolearn.core
         import s3fs  # noqa: F401  eo-learn looks for it among the loaded modules before it opens any Zarr array
         import zarr  # noqa: F401
-    return sys.modules["eolearn.core"]
+
+        return importlib.import_module("eolearn.core")

@@ -2,7 +2,8 @@
 
 A folder holds `bbox.geojson`, `timestamps.json` and `<feature type>/<NAME>.zarr` (Zarr v2, Blosc zstd). `EOPatch.load`
 opens it. Reflectance that is a whole number times a factor is stored as its digital numbers behind a scaling filter:
-other readers see float32, we can read the digital numbers themselves. Axis order is (time, y, x, band), or (y, x, band).
+other readers see float32, we can read the digital numbers themselves. Axis order is (time, y, x, band), or
+(y, x, band).
 """
 
 from __future__ import annotations
@@ -102,16 +103,27 @@ class DigitalNumbers:
         return 1.0 / self._array.filters[0].scale if self.scaled else 1.0
 
     def write(self, rows: slice, values: NDArray[np.uint16]) -> None:
-        """Store digital numbers (time, rows, x, band) of one whole block."""
+        """Store digital numbers (time, rows, x, band) of one whole block. Without dates there is nothing to store."""
+        key = self._key(rows)
+        dates, _, width, bands = self._array.shape
+        if values.shape != (dates, rows.stop - rows.start, width, bands):
+            raise TileError(
+                f"a block of shape {values.shape} does not fill rows {rows.start}-{rows.stop} of {self._array}"
+            )
+        if not dates:
+            return
         chunk = np.zeros(self._array.chunks, dtype="<u2")
         chunk[:, : values.shape[1]] = values
-        self._array.chunk_store[self._key(rows)] = self._codec.encode(chunk)
+        self._array.chunk_store[key] = self._codec.encode(chunk)
 
     def read(self, rows: slice) -> NDArray[Any]:
         """Digital numbers (time, rows, x, band) of one whole block; the values themselves where nothing is scaled."""
-        if not self.scaled:
+        if not self.scaled or not self._array.shape[0]:
             return np.asarray(self._array[:, rows])
-        raw = self._codec.decode(self._array.chunk_store[self._key(rows)])
+        key = self._key(rows)
+        if key not in self._array.chunk_store:
+            raise StoreError(f"{self._array.chunk_store.path}/{key} is missing: the array is not whole; make it anew")
+        raw = self._codec.decode(self._array.chunk_store[key])
         chunk = np.frombuffer(raw, dtype="<u2").reshape(self._array.chunks)
         return chunk[:, : rows.stop - rows.start]
 

@@ -100,13 +100,15 @@ class EOPatchIOManager(StoreIOManager):
 class TableIOManager(StoreIOManager):
     """Tables and vectors. A folder of several files is a dict by file stem.
 
-    `.npy` is a memory-mapped array, `.geojson` a GeoDataFrame, `.gpkg` a list of tiles, `.json` plain values, `.parquet`
-    a DataFrame.
+    `.npy` is a memory-mapped array, `.geojson` a GeoDataFrame, `.gpkg` a list of tiles, `.json` plain values,
+    `.parquet` a DataFrame.
     """
 
     def read(self, folder: Path) -> Any:
         """The value of the folder's only file, or of each."""
-        values = {path.stem: _READERS[path.suffix](path) for path in sorted(folder.iterdir()) if path.suffix in _READERS}
+        values = {
+            path.stem: _READERS[path.suffix](path) for path in sorted(folder.iterdir()) if path.suffix in _READERS
+        }
         return next(iter(values.values())) if len(values) == 1 else values
 
     def write(self, folder: Path, value: Any) -> None:

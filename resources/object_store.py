@@ -11,6 +11,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -45,8 +46,7 @@ class LocalFolder:
 
     def put(self, key: str, data: bytes) -> None:
         """Replace or create the object: readers see the old bytes or the new."""
-        temporary = self._write_beside(key, data)
-        os.replace(temporary, self.path(key))
+        self._write_beside(key, data).replace(self.path(key))
         _sync_folder(self.path(key).parent)
 
     def create(self, key: str, data: bytes) -> bool:
@@ -58,6 +58,7 @@ class LocalFolder:
             return False
         finally:
             temporary.unlink()
+        _sync_folder(temporary.parent)
         return True
 
     def swap(self, key: str, data: bytes, expected: bytes | None) -> bool:
@@ -72,18 +73,17 @@ class LocalFolder:
         """Put a file that lies in this folder under a second key, without copying its bytes where links work."""
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-        temporary.unlink(missing_ok=True)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
         try:
             os.link(source, temporary)
         except OSError:
             shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
+        temporary.replace(target)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of the objects directly under a prefix, sorted; locks and temporary files are left out."""
         folder = self.path(prefix)
-        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         return (f"{prefix}/{name}" for name in names if not name.startswith("."))
 
     def delete_folder(self, key: str) -> None:
@@ -104,7 +104,7 @@ class LocalFolder:
     def _locked(self, key: str) -> Iterator[None]:
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with open(target.parent / f".{target.name}.lock", "w") as lock:
+        with (target.parent / f".{target.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -43,7 +43,9 @@ class RayCluster(RayResource):
     Nothing is started by a run whose tiles are all up to date.
     """
 
-    lifecycle: Lifecycle = Field(default_factory=lambda: Lifecycle(create=False, wait=False, connect=False, cleanup="never"))
+    lifecycle: Lifecycle = Field(
+        default_factory=lambda: Lifecycle(create=False, wait=False, connect=False, cleanup="never")
+    )
     mode: Literal["local", "address"] = "local"
     address: str = Field("auto", description="the cluster's address in mode `address`")
     workers: int = Field(0, ge=0, description="CPUs that Ray uses on this machine; 0: all of them")
@@ -169,5 +171,3 @@ def in_this_process(
     """The same as `map_tiles` without Ray, one item after another: for tests and for looking into a failure."""
     for item in work:
         yield None if item is None else Finished(item, function(item))
-
-

@@ -1,7 +1,7 @@
 """Sentinel Hub, real or local, as one picklable handle: where it is, how to sign in, Process requests.
 
-A handle holds no secret: credentials are read from the environment by the process that connects, and requests leave only
-for the addresses that the project file names. The local service is started when it is first needed.
+A handle holds no secret: credentials are read from the environment by the process that connects, and requests leave
+only for the addresses that the project file names. The local service is started when it is first needed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_REQUEST_PX = 2500
 
 @dataclass(frozen=True, slots=True)
 class LocalDeployment:
-    """The service on this machine: where its state lies, its collections file, and the project folder it delivers to."""
+    """The service on this machine: where its state lies, its collections file, the project folder it delivers to."""
 
     state: Path
     collections: Path | None
@@ -116,8 +116,8 @@ class SentinelHub:
         identity, secret = os.environ.get("SH_CLIENT_ID"), os.environ.get("SH_CLIENT_SECRET")
         if not identity or not secret:
             raise ServiceError(
-                f"service {self.name} ({self.base_url}) needs credentials: set SH_CLIENT_ID and SH_CLIENT_SECRET in the "
-                "environment of Dagster and of its workers"
+                f"service {self.name} ({self.base_url}) needs credentials: set SH_CLIENT_ID and SH_CLIENT_SECRET in "
+                "the environment of Dagster and of its workers"
             )
         return identity, secret
 
@@ -192,4 +192,3 @@ def service_errors(what: str) -> Iterator[None]:
         status = getattr(getattr(response, "response", None), "status_code", None)
         kind = ServiceError if status is not None and 400 <= status < 500 and status != 429 else TransientError
         raise kind(f"{what}: {error}") from error
-

@@ -70,7 +70,7 @@ class TileStore:
 
     def records(self, stage: str) -> dict[str, OutputRecord]:
         """All live records of a stage by key, from one listing."""
-        keys = (os.path.basename(k).removesuffix(".json") for k in self.store.keys(self._commits(stage)))
+        keys = (Path(key).name.removesuffix(".json") for key in self.store.keys(self._commits(stage)))
         found = ((key, self.record(stage, key)) for key in keys)
         return {key: record for key, record in found if record is not None}
 
@@ -96,7 +96,7 @@ class TileStore:
         """A new attempt folder; whatever ends the block without a commit removes it."""
         self.claim(stage)
         name = f"{self.folders[stage]}/{key}/{_attempt_name()}"
-        attempt = Attempt(self.store.path(name), name, self.store.get(self._record_key(stage, key)))
+        attempt = Attempt(self.store.path(name), name, self._replaceable(stage, key))
         attempt.folder.mkdir(parents=True)
         try:
             yield attempt
@@ -121,6 +121,8 @@ class TileStore:
 
         `empty` is the reason why the output holds nothing; None for an ordinary output.
         """
+        if not attempt.folder.is_dir():
+            raise StoreError(f"{stage} of {key}: {attempt.folder} is gone before it was committed; run it again")
         numbers = {**(numbers or {}), "bytes": size_of(attempt.folder)}
         record = OutputRecord(
             stage=stage,
@@ -142,7 +144,7 @@ class TileStore:
     def delivered(self, stage: str, key: str, folder: str) -> Attempt:
         """An attempt that was written by somebody else, the service: committed where it lies."""
         self.claim(stage)
-        return Attempt(self.store.path(folder), folder, self.store.get(self._record_key(stage, key)))
+        return Attempt(self.store.path(folder), folder, self._replaceable(stage, key))
 
     def claim(self, stage: str) -> None:
         """Take the stage's folder for this project; a folder that another project owns is a StoreError."""
@@ -153,9 +155,10 @@ class TileStore:
             self.store.create(key, claim)
             owner = self.store.get(key)
         if owner != claim:
+            told = (owner or b"nothing").decode(errors="replace")
             raise StoreError(
-                f"{self.store.path(self.folders[stage])} holds {json.loads(owner or b'{}')}, not {stage} of "
-                f"{self.project}; give storage.structure.{stage} another folder, for instance one with {{year}}"
+                f"{self.store.path(self.folders[stage])} belongs to {told}, not to {stage} of {self.project}; give "
+                f"storage.structure.{stage} another folder, for instance one with {{year}}"
             )
 
     def _retire(self, stage: str, key: str, live: Attempt) -> None:
@@ -167,6 +170,13 @@ class TileStore:
             path = self.store.path(name)
             if name != live.key and path.is_dir() and time.time() - path.stat().st_mtime > GRACE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
+
+    def _replaceable(self, stage: str, key: str) -> bytes | None:
+        """The record that a new attempt means to replace; one that can't be read is told before any work is done."""
+        data = self.store.get(self._record_key(stage, key))
+        if data is not None:
+            self._parse(data, stage, key)
+        return data
 
     def _commits(self, stage: str) -> str:
         return f"{self.folders[stage]}/_commits"
@@ -182,7 +192,9 @@ class TileStore:
                 raise StoreError(f"{place}: written by a newer version (format {values['format']}); upgrade eo-assets")
             return OutputRecord(**values)
         except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{place}: not a commit record ({error}); delete it to make {stage} of {key} anew") from None
+            raise StoreError(
+                f"{place}: not a commit record ({error}); delete it to make {stage} of {key} anew"
+            ) from None
 
 
 def _attempt_name() -> str:

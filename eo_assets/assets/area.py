@@ -7,6 +7,7 @@ import shapely.geometry
 
 from eo_assets import partitions
 from eo_assets.assets.outputs import result
+from eo_assets.assets.run_log import run_log
 from eo_assets.core.grid import Grid
 from eo_assets.core.recipe import recipe
 from eo_assets.core.sentinel_hub_grid import SentinelHubGrid
@@ -15,9 +16,9 @@ from eo_assets.core.utm_grid import UtmGrid
 from eo_assets.errors import AreaError
 from eo_assets.project import CustomGridSettings, LoadedProject, SentinelHubGridSettings, UtmGridSettings
 from eo_assets.stages.build import input_folder, tile_store
+from resources.grid_files import read_custom_grid, read_grid, write_grid
 from resources.object_store import file_checksum
 from resources.tile_store import OutputRecord, TileStore
-from resources.grid_files import read_custom_grid, read_grid, write_grid
 from resources.vector_files import Area, read_area
 
 AOI_FILE, GRID_FILE = "aoi.geojson", "tile_grid.gpkg"
@@ -28,16 +29,18 @@ def area_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     prefix, store = loaded.project.name, tile_store(loaded)
 
     @dg.asset(key_prefix=prefix, group_name=prefix, io_manager_key="table_io_manager", kinds={"geopackage"})
-    def aoi() -> dg.MaterializeResult:
+    def aoi(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The area of interest: the union of the files under input-data, in longitude and latitude."""
-        return result(store, make_aoi(loaded, store))
+        with run_log(loaded, context):
+            return result(store, make_aoi(loaded, store))
 
     @dg.asset(key_prefix=prefix, group_name=prefix, io_manager_key="table_io_manager", deps=[aoi], kinds={"geopackage"})
     def tile_grid(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The grid's tiles that the area touches; registers the partitions of tiles and zones."""
-        record = make_tile_grid(loaded, store)
-        partitions.register(context.instance, prefix, tiles_of(store))
-        return result(store, record)
+        with run_log(loaded, context):
+            record = make_tile_grid(loaded, store)
+            partitions.register(context.instance, prefix, tiles_of(store))
+            return result(store, record)
 
     return [aoi, tile_grid]
 
@@ -106,7 +109,9 @@ def make_tile_grid(loaded: LoadedProject, store: TileStore) -> OutputRecord:
             "tiles_by_zone": {str(epsg): sum(tile.epsg == epsg for tile in tiles) for epsg in zones},
             "pixels": sum(tile.shape[0] * tile.shape[1] for tile in tiles),
         }
-        return store.commit("tile_grid", "tile_grid", attempt, wanted, numbers=numbers, inputs={"aoi": area_record.digest})
+        return store.commit(
+            "tile_grid", "tile_grid", attempt, wanted, numbers=numbers, inputs={"aoi": area_record.digest}
+        )
 
 
 def committed_area(store: TileStore) -> shapely.Geometry:

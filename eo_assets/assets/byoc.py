@@ -11,6 +11,7 @@ from pyproj import Transformer
 from eo_assets.assets.area import committed_area
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.outputs import result
+from eo_assets.assets.run_log import run_log
 from eo_assets.core.recipe import recipe
 from eo_assets.errors import StoreError
 from eo_assets.project import LoadedProject
@@ -32,9 +33,10 @@ def byoc_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         deps=[dg.AssetDep(dg.AssetKey([prefix, "maps"]), partition_mapping=dg.AllPartitionMapping())],
         kinds={"sentinelhub"},
     )
-    def byoc_collection() -> dg.MaterializeResult:
+    def byoc_collection(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The published collection: created once, every map ingested, the area as cover."""
-        return result(store, make_byoc_collection(loaded, store))
+        with run_log(loaded, context):
+            return result(store, make_byoc_collection(loaded, store))
 
     return [byoc_collection]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.outputs import metadata_of
+from eo_assets.assets.run_log import run_log
 from eo_assets.core.encode import finish
 from eo_assets.core.mosaic import Lattice, lattice_of, mosaic_rows, place
 from eo_assets.core.recipe import recipe
@@ -21,13 +22,15 @@ from eo_assets.errors import StoreError
 from eo_assets.partitions import zone_partitions
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_store, tile_walk
-from eo_assets.stages.quicklooks import SIDE, write_values
+from eo_assets.stages.quicklooks import write_values
 from eo_assets.stages.tiffs import tile_settings
 from resources.cog import CogOptions, write_cog
 from resources.eopatch_files import DATA_TIMELESS, open_array
 from resources.tile_store import OutputRecord, TileStore
 
 BLOCK_ROWS = 512
+MAP_PICTURE_SIDE = 640
+"""A map is looked at longer than a tile."""
 
 
 def map_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
@@ -45,11 +48,10 @@ def map_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     )
     def maps(context: dg.AssetExecutionContext) -> None:
         """One COG a zone on one pixel lattice; every place belongs to one map."""
-        for zone in context.partition_keys:
-            record = make_map(loaded, store, int(zone))
-            context.add_asset_metadata(
-                metadata_of(store, record), asset_key=context.asset_key, partition_key=zone
-            )
+        with run_log(loaded, context):
+            for zone in context.partition_keys:
+                said = metadata_of(store, make_map(loaded, store, int(zone)))
+                context.add_asset_metadata(said, asset_key=context.asset_key, partition_key=zone)
 
     return [maps]
 
@@ -120,18 +122,31 @@ def _recipe(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) 
 
 
 def _write_map(
-    loaded: LoadedProject, store: TileStore, zone: ZoneTiles, everything: Sequence[Tile], wanted: str, inputs: dict[str, str]
+    loaded: LoadedProject,
+    store: TileStore,
+    zone: ZoneTiles,
+    everything: Sequence[Tile],
+    wanted: str,
+    inputs: dict[str, str],
 ) -> OutputRecord:
     settings, lattice = loaded.project.maps, lattice_of(zone.tiles)
     epsg = lattice.epsg
     with store.attempt("maps", str(epsg)) as attempt:
         path = attempt.folder / map_name(loaded, epsg)
-        options = CogOptions(settings.cog.blocksize, settings.cog.compress, overview_resampling=settings.cog.overview_resampling)
-        summary = write_cog(
-            path, lattice, settings.dtype, settings.nodata, _blocks(loaded, store, zone, lattice, everything),
-            options=options, tags=_tags(loaded, zone), description=loaded.project.predictions.name,
+        options = CogOptions(
+            settings.cog.blocksize, settings.cog.compress, overview_resampling=settings.cog.overview_resampling
         )
-        _quicklook(path, settings.nodata, classes=loaded.project.model.kind == "lightgbm_classifier")
+        summary = write_cog(
+            path,
+            lattice,
+            settings.dtype,
+            settings.nodata,
+            _blocks(loaded, store, zone, lattice, everything),
+            options=options,
+            tags=_tags(loaded, zone),
+            description=loaded.project.predictions.name,
+        )
+        _quicklook(path, loaded)
         shifts = {tile.name: list(place(tile, lattice).shift) for tile in zone.tiles}
         numbers = {
             "tiles": len(zone.tiles),
@@ -165,9 +180,15 @@ def _blocks(
         block = mosaic_rows(
             lattice, zone.tiles, rows, read, dtype=project.predictions.dtype, nodata=source_nodata, claims=claims
         )
-        yield rows, finish(
-            block, rounding=project.maps.rounding, dtype=project.maps.dtype,
-            source_nodata=source_nodata, nodata=project.maps.nodata,
+        yield (
+            rows,
+            finish(
+                block,
+                rounding=project.maps.rounding,
+                dtype=project.maps.dtype,
+                source_nodata=source_nodata,
+                nodata=project.maps.nodata,
+            ),
         )
 
 
@@ -182,8 +203,17 @@ def _tags(loaded: LoadedProject, zone: ZoneTiles) -> dict[str, str]:
     }
 
 
-def _quicklook(path: Path, nodata: float, *, classes: bool) -> None:
+def _quicklook(path: Path, loaded: LoadedProject) -> None:
+    settings = loaded.project
     with rasterio.open(path) as tiff:
-        step = max(1, max(tiff.shape) // (2 * SIDE))
-        shape = (max(1, tiff.height // step), max(1, tiff.width // step))
-        write_values(path.parent, tiff.read(1, out_shape=shape), nodata, classes=classes)
+        step = max(1, max(tiff.shape) // MAP_PICTURE_SIDE)
+        values = tiff.read(1, out_shape=(max(1, tiff.height // step), max(1, tiff.width // step)))
+    classes = settings.model.kind == "lightgbm_classifier"
+    write_values(
+        path.parent,
+        values,
+        settings.maps.nodata,
+        limits=settings.predictions.clip,
+        classes=classes,
+        side=MAP_PICTURE_SIDE,
+    )

@@ -38,11 +38,17 @@ def metrics_table(metrics: Metrics) -> str:
 def importance_table(importances: Mapping[str, float], most: int = 15) -> str:
     """The columns that gave the trees most of their gain."""
     ranked = sorted(importances.items(), key=lambda item: -item[1])[:most]
-    return "\n".join(["| column | share of gain |", "|---|---|", *(f"| {name} | {share:.1%} |" for name, share in ranked)])
+    return "\n".join(
+        ["| column | share of gain |", "|---|---|", *(f"| {name} | {share:.1%} |" for name, share in ranked)]
+    )
 
 
 def model_card(
-    loaded: LoadedProject, signature: Signature, metrics: Metrics, importances: Mapping[str, float], samples: OutputRecord
+    loaded: LoadedProject,
+    signature: Signature,
+    metrics: Metrics,
+    importances: Mapping[str, float],
+    samples: OutputRecord,
 ) -> str:
     """What the model is, what it was made from, how good it is, and what it must not be used for."""
     project = loaded.project
@@ -59,9 +65,9 @@ def model_card(
             "",
             metrics_table(metrics),
             "",
-            f"Held-out blocks are whole {project.model.split.block_px} x {project.model.split.block_px} pixel pieces of "
-            "ground, so neighbours of training pixels are not scored; the random split shows how much better a score "
-            "looks when they are. Trivial is the mean of the training labels, or their majority class.",
+            f"Held-out blocks are whole {project.model.split.block_px} x {project.model.split.block_px} pixel pieces "
+            "of ground, so neighbours of training pixels are not scored; the random split shows how much better a "
+            "score looks when they are. Trivial is the mean of the training labels, or their majority class.",
             "",
             "## Columns",
             "",
@@ -75,3 +81,16 @@ def model_card(
             *(f"- {source}" for source in project.sources),
         ]
     )
+
+
+def headline(metrics: Metrics) -> list[str]:
+    """One line a split: the model's scores, and the trivial predictor's in brackets."""
+    return [
+        f"{TITLES.get(split, split)}: "
+        + ", ".join(
+            f"{TITLES.get(n, n)} {value:.3g} ({scores['trivial'][n]:.3g})" for n, value in scores["model"].items()
+        )
+        + " (in brackets: trivial predictor)"
+        for split, scores in metrics.items()
+        if "model" in scores
+    ]

@@ -15,13 +15,14 @@ from resources.batch_jobs import Delivery
 from resources.ray_cluster import Finished, WorkerNeeds
 
 Work = Iterator[TileWork | None]
-MapTiles = Callable[[Walk, Work, Callable[[TileWork], WorkerNeeds]], Iterator["Finished[TileWork, tuple[StageOutcome, ...]] | None"]]
+Walked = Finished[TileWork, tuple[StageOutcome, ...]]
+MapTiles = Callable[[Walk, Work, Callable[[TileWork], WorkerNeeds]], Iterator[Walked | None]]
 OrderImagery = Callable[[Sequence[Tile]], Iterator[Delivery | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """What a run has to do: outcomes that are known already, tiles that need a worker, tiles that need imagery first."""
+    """What a run has to do: what is known already, tiles that need a worker, tiles that need imagery first."""
 
     known: tuple[StageOutcome, ...]
     ready: tuple[Tile, ...]
@@ -94,7 +95,7 @@ def _work(plan: TilePlan, stages: Sequence[str], order: OrderImagery, undelivere
     yield from (TileWork(tile, tuple(stages)) for tile in ready)
 
 
-def _after_loss(walk: Walk, finished: Finished[TileWork, tuple[StageOutcome, ...]]) -> Iterator[StageOutcome]:
+def _after_loss(walk: Walk, finished: Walked) -> Iterator[StageOutcome]:
     """What the commit records say of a tile whose worker never answered: the first stage without output has failed."""
     lost = False
     for stage in walk.selected(finished.work.stages):

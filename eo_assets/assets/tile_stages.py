@@ -12,6 +12,7 @@ from eo_assets.assets.area import committed_area, tiles_of
 from eo_assets.assets.imagery import order_imagery, quote, require_budget
 from eo_assets.assets.outputs import materialization
 from eo_assets.assets.progress import Progress
+from eo_assets.assets.run_log import run_log
 from eo_assets.assets.tile_run import TilePlan, plan_tiles, run_tiles
 from eo_assets.core.tile import Tile
 from eo_assets.partitions import select, tile_partitions
@@ -67,10 +68,11 @@ def tile_assets(loaded: LoadedProject) -> dg.AssetsDefinition:
         stages = [stage for stage in TILE_STAGES if dg.AssetKey([prefix, stage]) in context.selected_asset_keys]
         walk = tile_walk(loaded, rebuy=config.rebuy)
         problems = _Problems()
-        for outcome in _outcomes(loaded, walk, context.partition_keys, stages, ray_cluster, progress):
-            _tell(context, walk, outcome, len(context.partition_keys))
-            problems.add(outcome)
-        problems.raise_any()
+        with run_log(loaded, context):
+            for outcome in _outcomes(loaded, walk, context.partition_keys, stages, ray_cluster, progress):
+                _tell(context, walk, outcome, len(context.partition_keys))
+                problems.add(outcome)
+            problems.raise_any()
         return
         yield  # A generator without outputs: Dagster stamps nothing by itself.
 
@@ -103,9 +105,7 @@ def _outcomes(
     require_budget(loaded, quote(loaded, plan.to_order, _unlabelled(walk, plan, stages)))
     area = committed_area(walk.store) if len(plan.to_order) == len(all_tiles) else None
     progress.started(f"{loaded.project.name}: {', '.join(stages)}", len(tiles), len(stages))
-    for outcome in run_tiles(
-        walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, wanted, area)
-    ):
+    for outcome in run_tiles(walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, wanted, area)):
         progress.advanced(outcome)
         if outcome is not None:
             yield outcome
@@ -126,6 +126,7 @@ def _tell(context: dg.AssetExecutionContext, walk: Walk, outcome: StageOutcome, 
         context.log_event(event)
     if outcome.status == "kept":
         context.log.warning(f"{outcome.stage} of {outcome.tile}: {outcome.reason}")
+    context.log.debug(f"{outcome.stage} of {outcome.tile}: {outcome.status} {outcome.reason}".rstrip())
     if outcome.status == "failed":
         context.log.error(f"{outcome.stage} of {outcome.tile}: {outcome.reason}\n{outcome.details}")
 

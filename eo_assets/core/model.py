@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,8 +14,23 @@ from eo_assets.core import scores
 from eo_assets.errors import ModelError
 
 ModelKind = Literal["lightgbm_regressor", "lightgbm_classifier"]
-THREAD_PARAMETERS = frozenset({"n_jobs", "num_threads", "nthread", "num_thread"})
+THREAD_PARAMETERS = frozenset({"n_jobs", "num_threads", "nthread", "nthreads", "num_thread"})
 """Parameters that change how fast a model is trained, not which: never part of a recipe."""
+
+TREE_PARAMETERS = (
+    "n_estimators",
+    "num_iterations",
+    "num_iteration",
+    "n_iter",
+    "num_tree",
+    "num_trees",
+    "num_round",
+    "num_rounds",
+    "nrounds",
+    "num_boost_round",
+    "max_iter",
+)
+"""LightGBM's names of the number of trees: https://lightgbm.readthedocs.io/en/stable/Parameters.html#num_iterations"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +54,20 @@ class Signature:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Signature:
-        """The signature written by `as_json`."""
-        lists = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return cls(**lists)
+        """The signature written by `as_json`. Raises ModelError for anything else, naming what is amiss."""
+        try:
+            return cls(
+                kind=values["kind"],
+                columns=tuple(map(str, values["columns"])),
+                factor=float(values["factor"]),
+                reference=str(values["reference"]),
+                offset_handling=tuple(map(str, values["offset_handling"])),
+                classes=tuple(map(int, values["classes"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"not a model's signature ({type(error).__name__}: {error}); use the one written with the model"
+            ) from None
 
     def difference(self, other: Signature) -> str | None:
         """The first thing in which two signatures differ, in words; None when a model fits."""
@@ -49,11 +75,19 @@ class Signature:
             mine, others = getattr(self, name), getattr(other, name)
             if mine != others:
                 return f"{name}: the model has {mine!r}, the project {others!r}"
-        if self.columns != other.columns:
-            pairs = zip(self.columns + ("none",), other.columns + ("none",))
-            position, (mine, others) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-            return f"column {position}: the model has {mine}, the project {others}"
+        position = first_difference(self.columns, other.columns)
+        if position is None:
+            return None
+        mine, others = ((*columns, "none")[position] for columns in (self.columns, other.columns))
+        return f"column {position}: the model has {mine}, the project {others}"
+
+
+def first_difference(columns: Sequence[str], others: Sequence[str]) -> int | None:
+    """The first position at which two lists of columns differ, which may be the end of the shorter; None if nowhere."""
+    if tuple(columns) == tuple(others):
         return None
+    unequal = (position for position, pair in enumerate(zip(columns, others)) if pair[0] != pair[1])
+    return next(unequal, min(len(columns), len(others)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +122,8 @@ class TrainedModel:
 def train(samples: Samples, columns: tuple[str, ...], training: Training) -> TrainedModel:
     """Train on all but the held-out ground blocks and score on those; the random split is trained and scored beside it.
 
-    The model that is kept is the one whose score on whole blocks is told.
+    The model that is kept is the one whose score on whole blocks is told. Raises ModelError for samples or parameters
+    that LightGBM can't use.
     """
     if len(samples.labels) < 2:
         raise ModelError(f"{len(samples.labels)} samples are too few to train on; raise sampling.number or add labels")
@@ -118,6 +153,12 @@ def _encode(labels: NDArray[Any], kind: ModelKind) -> tuple[tuple[int, ...], NDA
     if kind == "lightgbm_regressor":
         return (), labels.astype(np.float64)
     codes, encoded = np.unique(labels, return_inverse=True)
+    fractions = codes[codes != np.rint(codes)]
+    if len(fractions):
+        raise ModelError(
+            f"the reference holds {fractions[0]}, which is no class code: a classifier needs whole numbers; "
+            "use model.kind: lightgbm_regressor, or a reference of classes"
+        )
     if len(codes) < 2:
         raise ModelError(f"the samples have one class only ({codes.tolist()}); a classifier needs two or more")
     return tuple(int(code) for code in codes), encoded
@@ -153,6 +194,9 @@ def _fit(
         "verbosity": -1,
         **training.parameters,
     }
-    trees = int(parameters.pop("n_estimators", 100))
+    trees = [int(parameters.pop(name)) for name in TREE_PARAMETERS if name in parameters]
     data = lightgbm.Dataset(features, labels, feature_name=list(columns), params={"verbosity": -1})
-    return lightgbm.train(parameters, data, num_boost_round=trees)
+    try:
+        return lightgbm.train(parameters, data, num_boost_round=trees[0] if trees else 100)
+    except lightgbm.basic.LightGBMError as error:
+        raise ModelError(f"LightGBM refused model.parameters {dict(training.parameters)}: {error}") from None

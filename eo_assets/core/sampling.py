@@ -17,18 +17,17 @@ def generator(seed: int, tile_name: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:16], "big"))
 
 
-def inside_cell(tile: Tile) -> NDArray[np.bool_]:
-    """(y, x), True in the tile's cell and False in its buffer: a buffer pixel is another tile's to sample."""
-    inside = np.zeros(tile.shape, dtype=bool)
+def cell_window(tile: Tile) -> tuple[slice, slice]:
+    """(rows, columns) of the tile's cell, without its buffer: a buffer pixel is another tile's to sample."""
     y, x = tile.buffer_px
-    inside[y : tile.shape[0] - y, x : tile.shape[1] - x] = True
-    return inside
+    return slice(y, tile.shape[0] - y), slice(x, tile.shape[1] - x)
 
 
 def eligible_blocks(sampleable: NDArray[np.bool_], block: tuple[int, int]) -> NDArray[np.bool_]:
     """Where a block (y, x pixels) may start: at every upper left corner whose block holds a sampleable pixel.
 
-    `sampleable` is (y, x); so is the result, shortened by the block less one.
+    `sampleable` is (y, x) and no block leaves it: give the cell alone. The result is (y, x) too, shortened by the block
+    less one.
     """
     height, width = sampleable.shape[0] - block[0] + 1, sampleable.shape[1] - block[1] + 1
     if height <= 0 or width <= 0:
@@ -84,4 +83,5 @@ def ground_blocks(pixels: NDArray[np.int32], tile: Tile, block_px: int) -> NDArr
 def labelled(reference: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
     """Where a reference says anything: neither nodata nor NaN. Nodata is not 0 unless the project says so."""
     values = np.asarray(reference)
-    return (values != nodata) & ~np.isnan(values) if values.dtype.kind == "f" else values != nodata
+    known = values != nodata
+    return np.asarray(known & ~np.isnan(values) if values.dtype.kind == "f" else known)

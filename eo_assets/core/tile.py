@@ -1,4 +1,7 @@
-"""One cell of a grid as an immutable value. Bounds are (left, bottom, right, top); shapes, sizes and buffers are (y, x)."""
+"""One cell of a grid as an immutable value.
+
+Bounds are (left, bottom, right, top); shapes, sizes and buffers are (y, x).
+"""
 
 from __future__ import annotations
 

@@ -29,9 +29,14 @@ def columns(dates: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:
 
 
 def common_dates(dates_of_tiles: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """The dates that all tiles share; tiles that differ are refused, with the names and dates of two of them."""
+    """The dates that all tiles share, ascending.
+
+    Tiles that differ are refused, with the names and dates of two of them; so is a tile with one date twice, whose
+    model columns would bear the same name.
+    """
     first_name, first = next(iter(dates_of_tiles.items()))
     for name, dates in dates_of_tiles.items():
+        _refuse_repeated(name, dates)
         if tuple(dates) != tuple(first):
             raise ModelError(
                 f"tiles {first_name} and {name} have different dates, so their model columns differ: "
@@ -42,6 +47,17 @@ def common_dates(dates_of_tiles: Mapping[str, Sequence[str]]) -> tuple[str, ...]
     return tuple(first)
 
 
+def _refuse_repeated(name: str, dates: Sequence[str]) -> None:
+    repeated = next((date for date in dates if dates.count(date) > 1), None)
+    if repeated is not None:
+        raise ModelError(
+            f"tile {name} has {dates.count(repeated)} acquisitions on {repeated}, so its model columns would share "
+            "names; merge the acquisitions of a day in the evalscript (updateOutput, preProcessScenes)"
+        )
+
+
 def _brief(dates: Sequence[str], others: Sequence[str]) -> str:
     extra = [d for d in dates if d not in others]
-    return f"{len(dates)} dates" + (f" ({', '.join(extra[:3])}{', ...' if len(extra) > 3 else ''} alone)" if extra else "")
+    return f"{len(dates)} dates" + (
+        f" ({', '.join(extra[:3])}{', ...' if len(extra) > 3 else ''} alone)" if extra else ""
+    )

@@ -15,6 +15,7 @@ from rasterio.windows import Window
 
 from eo_assets.core.tile import Tile
 from eo_assets.core.time_axis import ascending
+from eo_assets.errors import TileError
 from eo_assets.project import BandStack, EOPatches, Imagery, ValidMask
 from eo_assets.stages.quicklooks import Thumbnail, write_true_colour
 from eo_assets.stages.stage import StageResult, TileInputs
@@ -71,7 +72,8 @@ class EOPatchesStage:
             for name, bands in self.eopatches.data.items():
                 _write_bands(output, name, bands, tiffs, tile)
             shares = {name: _write_mask(output, name, mask, tiffs, tile) for name, mask in self.eopatches.masks.items()}
-        numbers = {"dates": len(timestamps), **{f"valid_share_{name}": share for name, share in shares.items()}}
+        rounded = {f"valid_share_{name}": round(share, 4) for name, share in shares.items()}
+        numbers = {"dates": len(timestamps), **rounded}
         if shares and not any(shares.values()):
             return StageResult(numbers, empty="no pixel of any date is valid")
         return StageResult(numbers)
@@ -90,7 +92,13 @@ class _Tiffs:
             self._open[output] = self._stack.enter_context(rasterio.open(tiff_path(self._folder, output)))
         tiff = self._open[output]
         window = Window(0, rows.start, tiff.width, rows.stop - rows.start)
-        return np.asarray(tiff.read([band + 1 for band in self._order], window=window))
+        try:
+            return np.asarray(tiff.read([band + 1 for band in self._order], window=window))
+        except rasterio.errors.RasterioIOError as error:
+            raise TileError(
+                f"{tiff.name}: rows {rows.start}-{rows.stop} can't be read: {error}; the file was damaged after "
+                "its delivery: delete the tile's record under _commits in the folder of the tiffs to have it delivered anew"
+            ) from None
 
 
 def _write_bands(output: Path, name: str, bands: BandStack, tiffs: _Tiffs, tile: Tile) -> None:
@@ -104,7 +112,7 @@ def _write_bands(output: Path, name: str, bands: BandStack, tiffs: _Tiffs, tile:
             shape = (block.shape[0], *tile.shape, block.shape[-1])
             array = create_array(output, DATA, name, shape, bands.dtype, scaling if stored_as_numbers else None)
         if stored_as_numbers:
-            DigitalNumbers(array).write(rows, to_digital_numbers(block, name))
+            DigitalNumbers(array).write(rows, to_digital_numbers(block, f"{name} of {tile.name}"))
         else:
             array[:, rows] = (block.astype(np.float64) * bands.factor).astype(bands.dtype)
         picture.add(rows, block[-1])
@@ -120,4 +128,4 @@ def _write_mask(output: Path, name: str, mask: ValidMask, tiffs: _Tiffs, tile: T
             array = create_array(output, MASK, name, (valid.shape[0], *tile.shape, 1), "bool")
         array[:, rows] = valid[..., None]
         valid_pixels, pixels = valid_pixels + int(valid.sum()), pixels + valid.size
-    return round(valid_pixels / max(1, pixels), 4)
+    return valid_pixels / max(1, pixels)

@@ -61,8 +61,12 @@ class FeaturesStage:
         return feature_plan(self.features, self.band_names)
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
-        """The features section, and the order of the bands that it counts on."""
-        return {"features": self.features.model_dump(mode="json"), "bands": list(self.band_names)}
+        """The features section, the order of the bands that it counts on, and the order of the columns.
+
+        A recipe sorts the keys of a mapping, and the order of the indices is the order of the columns.
+        """
+        said = self.features.model_dump(mode="json")
+        return {"features": said, "bands": list(self.band_names), "columns": list(self.plan.names)}
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Stream blocks of rows: digital numbers in, columns out."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eo_assets.core import time_axis
-from eo_assets.core.model import Signature, class_probabilities, predict
+from eo_assets.core.model import Signature, class_probabilities, first_difference, predict
 from eo_assets.core.tile import Tile
 from eo_assets.errors import ModelError, TileError
 from eo_assets.project import Predictions
@@ -107,7 +107,13 @@ class _Writer:
         self._valid, self._sum = self._valid + int(valid.sum()), self._sum + float(values.sum())
 
     def finish(self) -> StageResult:
-        write_values(self._folder, self._picture.values(), self._settings.nodata, classes=bool(self._classes))
+        write_values(
+            self._folder,
+            self._picture.values(),
+            self._settings.nodata,
+            limits=self._settings.clip,
+            classes=bool(self._classes),
+        )
         pixels = self._tile.shape[0] * self._tile.shape[1]
         numbers = {"valid_share": round(self._valid / pixels, 4), "mean": round(self._sum / max(1, self._valid), 4)}
         return StageResult(numbers, empty=None if self._valid else "no pixel is valid")
@@ -133,18 +139,19 @@ class _Writer:
                     f"predictions of {self._tile.name}: {values.min()}..{values.max()} do not fit predictions.dtype "
                     f"{dtype}; give predictions.clip, or a wider type"
                 )
-            if (values == self._settings.nodata).any():
-                raise TileError(
-                    f"predictions of {self._tile.name}: a valid pixel has the value of predictions.nodata "
-                    f"({self._settings.nodata:g}); choose a nodata outside predictions.clip"
-                )
-        block[valid] = values.astype(dtype)
+        cast = values.astype(dtype)
+        if (cast == block.dtype.type(self._settings.nodata)).any():
+            raise TileError(
+                f"predictions of {self._tile.name}: a valid pixel has the value of predictions.nodata "
+                f"({self._settings.nodata:g}); choose a nodata outside predictions.clip"
+            )
+        block[valid] = cast
         return block
 
 
 def as_table(block: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Features (time, y, x, feature) as rows (n, time * feature) of the pixels with any valid value, and those (y, x)."""
-    valid = ~np.isnan(block).all(axis=(0, 3))
+    """Features (time, y, x, feature) as rows (n, time * feature) of pixels with any value, and which (y, x) they are."""
+    valid = np.asarray(~np.isnan(block).all(axis=(0, 3)))
     columns = block.shape[0] * block.shape[3]
     return np.ascontiguousarray(block[:, valid].transpose(1, 0, 2)).reshape(int(valid.sum()), columns), valid
 
@@ -156,17 +163,16 @@ def load_model(folder: str) -> tuple[lightgbm.Booster, Signature]:
     try:
         signature = Signature.from_json(json.loads((Path(folder) / SIGNATURE_FILE).read_text()))
         return lightgbm.Booster(model_file=str(path)), signature
-    except (OSError, ValueError, lightgbm.basic.LightGBMError) as error:
-        raise ModelError(f"{path} can't be loaded: {error}") from None
+    except (OSError, ValueError, ModelError, lightgbm.basic.LightGBMError) as error:
+        raise ModelError(f"{path} can't be loaded: {error}; train again: --only model") from None
 
 
 def _check_columns(signature: Signature, columns: tuple[str, ...], tile: Tile) -> None:
-    if columns != signature.columns:
-        pairs = zip(signature.columns + ("none",), columns + ("none",))
-        position, (expected, found) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-        raise ModelError(
-            f"{tile.name}: its features are not the model's columns: column {position} is {found}, the model was trained "
-            f"on {expected}; with features.composite: none every tile needs the dates of the training tiles"
-        )
-
-
+    position = first_difference(signature.columns, columns)
+    if position is None:
+        return
+    expected, found = ((*names, "none")[position] for names in (signature.columns, columns))
+    raise ModelError(
+        f"{tile.name}: its features are not the model's columns: column {position} is {found}, the model was trained "
+        f"on {expected}; with features.composite: none every tile needs the dates of the training tiles"
+    )

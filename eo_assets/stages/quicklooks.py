@@ -16,6 +16,9 @@ QUICKLOOK = "quicklook.png"
 SIDE = 192
 """Pixels of the longer side: a picture of some 10-25 KB, small enough to be inlined in an event."""
 
+NO_CLASS = -1
+"""Stands for no data in a picture of classes, whose own nodata may be NaN."""
+
 RGB = (("B04", "B03", "B02"), ("b4", "b3", "b2"), ("red", "green", "blue"))
 
 
@@ -41,7 +44,7 @@ def write_true_colour(folder: Path, values: NDArray[Any], bands: Sequence[str]) 
     for names in RGB:
         if all(name in bands for name in names):
             rgb = values[..., [bands.index(name) for name in names]]
-            _write(folder, pictures.true_colour(rgb, rgb.any(axis=-1), side=SIDE))
+            _write(folder, pictures.true_colour(rgb, np.asarray(rgb.any(axis=-1)), side=SIDE))
             return
 
 
@@ -53,10 +56,23 @@ def write_feature(folder: Path, values: NDArray[Any], *, is_index: bool) -> None
         _write(folder, pictures.scalar_picture(values, float("nan"), side=SIDE))
 
 
-def write_values(folder: Path, values: NDArray[Any], nodata: float, *, classes: bool = False) -> None:
-    """A reference, prediction or map, (y, x)."""
-    draw = pictures.class_picture if classes else pictures.scalar_picture
-    _write(folder, draw(values, nodata, side=SIDE))
+def write_values(
+    folder: Path,
+    values: NDArray[Any],
+    nodata: float,
+    *,
+    limits: tuple[float, float] | None = None,
+    classes: bool = False,
+    side: int = SIDE,
+) -> None:
+    """A reference, prediction or map, (y, x). With `limits` pictures of neighbouring tiles have the same colours."""
+    if classes:
+        unknown = np.isnan(values) if math.isnan(nodata) else values == nodata
+        codes = np.where(unknown, NO_CLASS, values).astype(np.int64)
+        _write(folder, pictures.class_picture(codes, NO_CLASS, side=side))
+        return
+    low, high = limits or (None, None)
+    _write(folder, pictures.scalar_picture(values, nodata, vmin=low, vmax=high, side=side))
 
 
 def _write(folder: Path, png: bytes) -> None:

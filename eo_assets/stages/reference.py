@@ -1,7 +1,8 @@
-"""Stage 4, reference: the labels of a tile, (y, x, 1) with their own nodata, from a collection, polygons or a raster."""
+"""Stage 4, reference: a tile's labels, (y, x, 1) with their own nodata, from a collection, polygons or a raster."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from rasterio.features import rasterize
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from eo_assets.core.recipe import fingerprint
 from eo_assets.core.sampling import labelled
 from eo_assets.core.tile import Bounds, Tile
 from eo_assets.errors import TileError
@@ -59,7 +61,7 @@ class ReferenceStage:
         """The reference section, the script's text or the file's bytes, and the tile's grid."""
         source = self.reference.source
         said = self.reference.model_dump(mode="json", exclude={"nodata"})
-        bytes_of = {} if isinstance(source, CollectionReference) else {"file": file_checksum(self.input_folder / source.file)}
+        bytes_of = {} if isinstance(source, CollectionReference) else {"file": _digest(self.input_folder / source.file)}
         return {
             "reference": said,
             "nodata": repr(self.reference.nodata),
@@ -97,13 +99,16 @@ class ReferenceStage:
         height, width = tile.shape
         for rows in _spans(height, MAX_REQUEST_PX // ROWS * ROWS):
             parts = [
-                self.service.process(data, self.evalscript, window_bounds(tile, rows, columns), tile.epsg, _size(rows, columns))
+                self.service.process(
+                    data, self.evalscript, window_bounds(tile, rows, columns), tile.epsg, _size(rows, columns)
+                )
                 for columns in _spans(width, MAX_REQUEST_PX)
             ]
             yield rows, np.concatenate(parts, axis=1)[..., :1]
 
     def _from_polygons(self, source: VectorReference, tile: Tile) -> Blocks:
         shapes = polygons_of(self.input_folder / source.file, source.layer, source.column, source.value, tile)
+        self._checked(np.asarray([value for _, value in shapes], dtype=np.float64), tile)
         for rows in _spans(tile.shape[0], ROWS):
             block = np.full((rows.stop - rows.start, tile.shape[1]), self.reference.nodata, dtype=self.reference.dtype)
             if shapes:
@@ -112,26 +117,61 @@ class ReferenceStage:
             yield rows, block[..., None]
 
     def _from_raster(self, source: RasterReference, tile: Tile) -> Blocks:
-        path, (height, width) = self.input_folder / source.file, tile.shape
-        with (
-            rasterio.open(path) as raster,
-            WarpedVRT(
-                raster, crs=f"EPSG:{tile.epsg}", transform=tile.transform, width=width, height=height,
-                resampling=Resampling.nearest, nodata=self.reference.nodata,
-            ) as warped,
-        ):
-            for rows in _spans(height, ROWS):
-                window = Window(0, rows.start, width, rows.stop - rows.start)
-                yield rows, np.asarray(warped.read(source.band, window=window))[..., None]
+        with _open_raster(self.input_folder / source.file, source.band) as raster, _on_grid(raster, tile) as warped:
+            # Not by the warper's own nodata: it moves a label that happens to be equal to it to the next number.
+            dtype = np.promote_types(raster.dtypes[source.band - 1], self.reference.dtype)
+            for rows in _spans(tile.shape[0], ROWS):
+                window = Window(0, rows.start, tile.shape[1], rows.stop - rows.start)
+                values, known = (read(source.band, window=window) for read in (warped.read, warped.read_masks))
+                yield rows, np.where(known > 0, values.astype(dtype), dtype.type(self.reference.nodata))[..., None]
 
     def _checked(self, values: NDArray[Any], tile: Tile) -> NDArray[Any]:
-        cast = values.astype(self.reference.dtype)
+        """The labels in the reference's own type; a value that it can't hold is a TileError."""
+        with np.errstate(invalid="ignore"):
+            cast = values.astype(self.reference.dtype)
         if not np.array_equal(cast.astype(values.dtype), values, equal_nan=values.dtype.kind == "f"):
             raise TileError(
                 f"reference of {tile.name}: values {values.min()}..{values.max()} ({values.dtype}) do not fit "
                 f"reference.dtype {self.reference.dtype}; choose a type that holds them"
             )
         return cast
+
+
+def _digest(path: Path) -> str:
+    """The checksum of a label file; of all its parts where it is a shapefile, whose values lie in its `.dbf`."""
+    if not path.is_file():
+        raise TileError(f"reference.source.file: {path} does not exist; put the labels there, or name another file")
+    if path.suffix.lower() != ".shp":
+        return file_checksum(path)
+    parts = sorted(part for part in path.parent.iterdir() if part.stem == path.stem and part.is_file())
+    return fingerprint({part.name: file_checksum(part) for part in parts})
+
+
+@contextlib.contextmanager
+def _open_raster(path: Path, band: int) -> Iterator[Any]:
+    """A raster with a CRS and the wanted band; anything else is a TileError."""
+    try:
+        with rasterio.open(path) as raster:
+            if raster.crs is None:
+                raise TileError(f"{path} has no CRS; assign one with `rio edit-info --crs`, or export it again")
+            if band > raster.count:
+                raise TileError(f"{path} has {raster.count} bands; reference.source.band: {band} is not among them")
+            yield raster
+    except rasterio.errors.RasterioError as error:
+        raise TileError(f"{path} can't be read as a raster: {error}; export it again as a GeoTIFF") from None
+
+
+def _on_grid(raster: Any, tile: Tile) -> WarpedVRT:
+    """A raster on a tile's pixels by nearest neighbour; its masks say where it holds anything."""
+    return WarpedVRT(
+        raster,
+        crs=f"EPSG:{tile.epsg}",
+        transform=tile.transform,
+        width=tile.shape[1],
+        height=tile.shape[0],
+        resampling=Resampling.nearest,
+        add_alpha=raster.nodata is None,
+    )
 
 
 def collection_input(collection: Collection, time_interval: tuple[Any, Any] | None) -> dict[str, Any]:
@@ -152,7 +192,9 @@ def window_bounds(tile: Tile, rows: slice, columns: slice) -> Bounds:
     """The box of a window of a tile's pixels."""
     left, _, _, top = tile.bounds
     size = tile.resolution
-    return Bounds(left + columns.start * size, top - rows.stop * size, left + columns.stop * size, top - rows.start * size)
+    return Bounds(
+        left + columns.start * size, top - rows.stop * size, left + columns.stop * size, top - rows.start * size
+    )
 
 
 def _spans(length: int, step: int) -> list[slice]:

@@ -61,23 +61,41 @@ class Samples:
         features = open_array(inputs["features"], DATA, FEATURES)
         reference = np.asarray(open_array(inputs["reference"], DATA_TIMELESS, self.reference.name)[:])
         write_header(output, tile, read_timestamps(inputs["features"]))
-        known = draw.labelled(reference[..., 0], self.reference.nodata) & draw.inside_cell(tile)
-        sampleable = known & _valid_somewhere(features)
-        block = self.sampling.block_size
-        corners = draw.draw_blocks(
-            draw.eligible_blocks(sampleable, block),
-            self.sampling.number,
-            self.sampling.fraction,
-            draw.generator(self.sampling.seed, tile.name),
-        )
-        numbers = {"labelled_pixels": int(known.sum()), "eligible_pixels": int(sampleable.sum()), "blocks": len(corners)}
+        cell = draw.cell_window(tile)
+        known = draw.labelled(reference[..., 0], self.reference.nodata)[cell]
+        sampleable = known & _valid_somewhere(features)[cell]
+        corners = self._corners(sampleable, tile)
+        numbers = {
+            "labelled_pixels": int(known.sum()),
+            "eligible_pixels": int(sampleable.sum()),
+            "blocks": len(corners),
+        }
         if not len(corners):
-            return StageResult(numbers, empty="no pixel is both labelled and valid")
-        pixels = draw.block_pixels(corners, block)
+            return StageResult(numbers, empty=self._why_empty(sampleable))
+        pixels = draw.block_pixels(corners, self.sampling.block_size)
         self._write(output, pixels, tile, features, reference)
         return StageResult({**numbers, "samples": int(pixels.shape[0] * pixels.shape[1])})
 
-    def _write(self, output: Path, pixels: NDArray[np.int32], tile: Tile, features: Any, reference: NDArray[Any]) -> None:
+    def _corners(self, sampleable: NDArray[np.bool_], tile: Tile) -> NDArray[np.int32]:
+        """Upper left corners of the drawn blocks, in pixels of the tile; `sampleable` is the cell's."""
+        sampling = self.sampling
+        eligible = draw.eligible_blocks(sampleable, sampling.block_size)
+        rng = draw.generator(sampling.seed, tile.name)
+        corners = draw.draw_blocks(eligible, sampling.number, sampling.fraction, rng)
+        return corners + np.asarray(tile.buffer_px, dtype=np.int32)
+
+    def _why_empty(self, sampleable: NDArray[np.bool_]) -> str:
+        if not sampleable.any():
+            return "no pixel is both labelled and valid"
+        height, width = self.sampling.block_size
+        rows, columns = sampleable.shape
+        if height > rows or width > columns:
+            return f"sampling.block_size {height} x {width} is larger than the cell of {rows} x {columns} pixels"
+        return f"sampling.fraction {self.sampling.fraction} of the blocks is less than one block"
+
+    def _write(
+        self, output: Path, pixels: NDArray[np.int32], tile: Tile, features: Any, reference: NDArray[Any]
+    ) -> None:
         values = _read_pixels(features, pixels)
         labels = reference[pixels[..., 0], pixels[..., 1]]
         _store(output, DATA, FEATURES, values)

@@ -53,12 +53,19 @@ class Tiffs:
             return StageResult({"dates": 0}, empty="the service has no acquisition in the time interval")
         for name in self.imagery.tiff_outputs:
             _check_tiff(tiff_path(output, name), tile, len(dates))
-        return StageResult({"dates": len(dates), "first_date": min(dates).isoformat(), "files": len(self.imagery.tiff_outputs)})
+        return StageResult(
+            {"dates": len(dates), "first_date": min(dates).isoformat(), "files": len(self.imagery.tiff_outputs)}
+        )
 
 
 def tile_settings(tile: Tile) -> Mapping[str, Any]:
     """What of a tile belongs into the recipe of a request: its cell, pixel size and buffer."""
-    return {"epsg": tile.epsg, "cell": list(tile.cell), "resolution": tile.resolution, "buffer_px": list(tile.buffer_px)}
+    return {
+        "epsg": tile.epsg,
+        "cell": list(tile.cell),
+        "resolution": tile.resolution,
+        "buffer_px": list(tile.buffer_px),
+    }
 
 
 def tiff_path(folder: Path, output: str) -> Path:
@@ -70,8 +77,8 @@ def tiff_path(folder: Path, output: str) -> Path:
 def read_dates(folder: Path, single_date: dt.date) -> list[dt.datetime]:
     """The sensing times of a delivery, in the order of the tiffs' bands.
 
-    They come from `dates` in `userdata.json`, ISO 8601. An evalscript that tells none (SIMPLE mosaicking) has one frame,
-    dated with the start of the interval.
+    They come from `dates` in `userdata.json`, ISO 8601, and are returned in UTC without a time zone. An evalscript that
+    tells none (SIMPLE mosaicking) has one frame, dated with the start of the interval.
     """
     path = folder / f"{USERDATA}.json"
     if not path.exists():
@@ -81,24 +88,48 @@ def read_dates(folder: Path, single_date: dt.date) -> list[dt.datetime]:
         told = None if userdata is None else userdata.get("dates")
         if told is None:
             return [dt.datetime.combine(single_date, dt.time())]
-        return [dt.datetime.fromisoformat(text).replace(tzinfo=None) for text in told]
+        return [_utc(dt.datetime.fromisoformat(text)) for text in told]
     except (ValueError, AttributeError, TypeError) as error:
         raise TileError(f"{path}: {error}; the evalscript must set userData to {{dates: [ISO dates]}}") from None
 
 
+def _utc(time: dt.datetime) -> dt.datetime:
+    return time if time.tzinfo is None else time.astimezone(dt.UTC).replace(tzinfo=None)
+
+
 def _check_tiff(path: Path, tile: Tile, dates: int) -> None:
+    """Refuse a file that is missing, damaged, short of bands or off the tile's grid."""
     if not path.exists():
         raise TileError(f"{path} was not delivered; is {path.stem} an output of the evalscript?")
     try:
         with rasterio.open(path) as tiff:
-            found = (tiff.crs.to_epsg() if tiff.crs else None, tiff.shape, tiff.transform.almost_equals(tile.transform, 1e-6))
-            count = tiff.count
+            _check_grid(tiff, tile)
+            if tiff.count < dates:
+                raise TileError(
+                    f"{path} has {tiff.count} bands for {dates} dates; updateOutput must set as many bands as dates"
+                )
+            _check_whole(tiff)
     except rasterio.errors.RasterioIOError as error:
-        raise TileError(f"{path} can't be opened: {error}") from None
-    if found != (tile.epsg, tile.shape, True):
+        raise TileError(f"{path} can't be opened: {error}; run the tile again to have it delivered anew") from None
+
+
+def _check_grid(tiff: Any, tile: Tile) -> None:
+    epsg = tiff.crs.to_epsg() if tiff.crs else None
+    in_place = tiff.transform.almost_equals(tile.transform, 1e-6)
+    if (epsg, tiff.shape, in_place) != (tile.epsg, tile.shape, True):
         raise TileError(
-            f"{path} is not on the grid of {tile.name}: EPSG:{found[0]}, {found[1]} pixels, corner in place: {found[2]}; "
-            f"expected EPSG:{tile.epsg}, {tile.shape} pixels"
+            f"{tiff.name} is not on the grid of {tile.name}: EPSG:{epsg}, {tiff.shape} pixels, corner in place: "
+            f"{in_place}; expected EPSG:{tile.epsg}, {tile.shape} pixels; do area.grid, resolution and buffer fit?"
         )
-    if count < dates:
-        raise TileError(f"{path} has {count} bands for {dates} dates; updateOutput must set as many bands as dates")
+
+
+def _check_whole(tiff: Any) -> None:
+    """Every band's last block lies inside the file: a file that was cut short opens, but can't be read."""
+    size = Path(tiff.name).stat().st_size
+    for band, (height, width) in zip(tiff.indexes, tiff.block_shapes):
+        place = f"{(tiff.width - 1) // width}_{(tiff.height - 1) // height}"
+        offset, length = (tiff.get_tag_item(f"BLOCK_{what}_{place}", "TIFF", bidx=band) for what in ("OFFSET", "SIZE"))
+        if offset is not None and length is not None and int(offset) + int(length) > size:
+            raise TileError(
+                f"{tiff.name} ends after {size} bytes, within band {band}; run the tile again to have it delivered anew"
+            )

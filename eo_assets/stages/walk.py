@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
-from eo_assets.errors import EoAssetsError, TileError, TransientError
+from eo_assets.errors import EoAssetsError, StoreError, TileError, TransientError
 from eo_assets.stages.stage import StageResult, TileInputs, TileStage
 from resources.eopatch_files import write_header
 from resources.tile_store import Attempt, OutputRecord, TileStore
@@ -22,7 +22,7 @@ GOOD: frozenset[Status] = frozenset({"done", "up_to_date", "kept"})
 
 @dataclass(frozen=True, slots=True)
 class TileWork:
-    """What a worker is asked for: a tile, the stages to walk it through, and where its imagery was delivered, if it was."""
+    """What a worker is asked for: a tile, the stages to walk it through, and where its imagery was delivered."""
 
     tile: Tile
     stages: tuple[str, ...]
@@ -76,7 +76,16 @@ class Walk:
         return [stage for stage in self.stages if stage.name in names]
 
     def state(self, stage: TileStage, tile: Tile) -> StageOutcome:
-        """Is the stage's output of this tile committed and up to date? Reads records only."""
+        """Is the stage's output of this tile committed and up to date? Reads records only.
+
+        Raises nothing for a bad tile: where records or settings can't be read, the outcome is a failure without recipe.
+        """
+        try:
+            return self._state(stage, tile)
+        except (EoAssetsError, OSError) as error:
+            return StageOutcome(stage.name, tile.name, "failed", str(error))
+
+    def _state(self, stage: TileStage, tile: Tile) -> StageOutcome:
         inputs, missing = self._input_records(stage, tile)
         if missing:
             return StageOutcome(stage.name, tile.name, "blocked", f"{missing} of {tile.name} has not been made")
@@ -101,7 +110,7 @@ class Walk:
         try:
             state = self.state(stage, work.tile)
             fresh_delivery = stage.name == "tiffs" and work.delivery is not None
-            if state.status == "blocked" or (state.good and not fresh_delivery):
+            if not state.recipe or (state.good and not fresh_delivery):
                 return state
             record = self._commit(stage, work, state.recipe)
             seconds = round(time.perf_counter() - started, 3)
@@ -109,6 +118,9 @@ class Walk:
         except TransientError:
             raise
         except Exception as error:
+            if isinstance(error, StoreError) and (state := self.state(stage, work.tile)).good:
+                # Another worker walks the same tile, one that was thought lost: its output is as good as ours.
+                return state
             told = str(error) if isinstance(error, EoAssetsError) else f"{type(error).__name__}: {error}"
             return StageOutcome(stage.name, work.tile.name, "failed", told, details=traceback.format_exc(limit=-6))
 
@@ -126,13 +138,25 @@ class Walk:
             return self._record(stage, work, attempt, wanted, result, digests, started)
 
     def _record(
-        self, stage: TileStage, work: TileWork, attempt: Attempt, wanted: str, result: StageResult,
-        digests: Mapping[str, str], started: float,
+        self,
+        stage: TileStage,
+        work: TileWork,
+        attempt: Attempt,
+        wanted: str,
+        result: StageResult,
+        digests: Mapping[str, str],
+        started: float,
     ) -> OutputRecord:
         numbers: dict[str, Any] = {**result.numbers, "seconds": round(time.perf_counter() - started, 3)}
         return self.store.commit(
-            stage.name, work.tile.name, attempt, wanted,
-            numbers=numbers, inputs=digests, empty=result.empty, source=stage.source,
+            stage.name,
+            work.tile.name,
+            attempt,
+            wanted,
+            numbers=numbers,
+            inputs=digests,
+            empty=result.empty,
+            source=stage.source,
         )
 
     def _delivered(self, work: TileWork) -> Attempt:
@@ -141,7 +165,7 @@ class Walk:
         return self.store.delivered("tiffs", work.tile.name, work.delivery)
 
     def _input_records(self, stage: TileStage, tile: Tile) -> tuple[dict[str, OutputRecord], str]:
-        keys = {**{name: tile.name for name in stage.inputs}, **{name: name for name in stage.shared_inputs}}
+        keys = {**dict.fromkeys(stage.inputs, tile.name), **{name: name for name in stage.shared_inputs}}
         records = {name: self.store.record(name, key) for name, key in keys.items()}
         missing = next((name for name, record in records.items() if record is None), "")
         return {name: record for name, record in records.items() if record is not None}, missing

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from eo_assets.errors import EoAssetsError
-from resources.local_sentinel_hub.server import ID_VARIABLE, SECRET_VARIABLE, ServiceSettings, serve
+from resources.local_sentinel_hub.server import ServiceSettings, serve
+from resources.local_sentinel_hub.settings import ID_VARIABLE, SECRET_VARIABLE
 
 
 def main() -> int:

@@ -17,6 +17,8 @@ from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -29,10 +31,10 @@ from resources.local_sentinel_hub.paging import page
 from resources.local_sentinel_hub.process_request import parse_process_request
 from resources.local_sentinel_hub.render import Job, as_api_error, render
 from resources.local_sentinel_hub.service import Service
+from resources.local_sentinel_hub.settings import HEALTH_PATH, HOST, TOKEN_PATH
 from resources.local_sentinel_hub.tokens import basic_credentials
 
-TOKEN_PATHS = ("/auth/realms/main/protocol/openid-connect/token", "/oauth/token")
-HEALTH_PATH = "/local/health"
+TOKEN_PATHS = (TOKEN_PATH, "/oauth/token")
 LARGEST_BODY_BYTES = 20 << 20
 GRIDS: tuple[dict[str, Any], ...] = tuple(
     {"id": i, "name": name, "properties": {"tileWidth": size, "tileHeight": size, "resolutions": steps, "unit": unit}}
@@ -73,6 +75,7 @@ def make_app(service: Service, identity: Mapping[str, Any]) -> Starlette:
             return JSONResponse({"error": error.code, "error_description": error.message}, error.status)
 
     async def health(request: Request) -> Response:
+        service.touch()
         return JSONResponse({**identity, "busy": service.busy})
 
     @asynccontextmanager
@@ -84,7 +87,10 @@ def make_app(service: Service, identity: Mapping[str, Any]) -> Starlette:
     routes = [Route(path, token, methods=["POST"]) for path in TOKEN_PATHS]
     routes.append(Route(HEALTH_PATH, health))
     routes += [Route(path, _endpoint(service, handler), methods=[method]) for method, path, handler in ROUTES]
-    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _no_route, 405: _no_route})
+    # A page in a browser on this machine must not reach the service by a host name of its own.
+    known_hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    refusals: dict[Any, Any] = {404: _no_route, 405: _no_route}
+    return Starlette(routes=routes, lifespan=lifespan, middleware=[known_hosts], exception_handlers=refusals)
 
 
 def _endpoint(service: Service, handler: Handler) -> Callable[[Request], Awaitable[Response]]:

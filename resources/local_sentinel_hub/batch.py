@@ -193,6 +193,8 @@ class BatchJobs:
 
     def _process(self, identity: str) -> None:
         ledger = self._ledger(identity)
+        for drafts in self._request(identity)[1].folder.glob(f".parts-{identity}-*"):  # of a process that was killed
+            shutil.rmtree(drafts, ignore_errors=True)
         waiting, running = iter(ledger.pending()), set[Future[None]]()
         while True:
             running |= self._submit(identity, waiting, WORKERS - len(running))
@@ -243,7 +245,7 @@ class BatchJobs:
         targets = _targets(request, place, feature)
         if request.output.skip_existing and all(path.exists() for path in targets):
             return 0.0
-        drafts = place.folder / f".parts-{uuid.uuid4().hex}"
+        drafts = place.folder / f".parts-{identity}-{uuid.uuid4().hex}"
         drafts.mkdir(parents=True)
         try:
             process = request.process

@@ -1,4 +1,4 @@
-"""What BYOC ingestion finds out about a tile: which files its path stands for, whether they can be served, their bands."""
+"""What BYOC ingestion finds out about a tile: the files of its path, whether they can be served, their bands."""
 
 from __future__ import annotations
 

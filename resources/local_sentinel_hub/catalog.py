@@ -55,7 +55,8 @@ def search(collections: Mapping[str, Collection], body: Any) -> dict[str, Any]:
 def describe(collection: Collection) -> dict[str, Any]:
     """A collection as the catalog lists it."""
     times = sorted(scene.time for scene in collection.scenes if scene.time is not None)
-    bounds = shapely.total_bounds([scene.footprint for scene in collection.scenes]).tolist()
+    everywhere = [-180.0, -90.0, 180.0, 90.0]
+    bounds = shapely.total_bounds([scene.footprint for scene in collection.scenes]).tolist() if times else everywhere
     interval = [iso(times[0]), iso(times[-1])] if times else [None, None]
     return {
         "id": collection.type,
@@ -66,7 +67,7 @@ def describe(collection: Collection) -> dict[str, Any]:
         "license": "various",
         "links": [],
         "extent": {
-            "spatial": {"bbox": [bounds if collection.scenes else [-180, -90, 180, 90]]},
+            "spatial": {"bbox": [bounds]},
             "temporal": {"interval": [interval]},
         },
         "summaries": {"eo:bands": [{"name": name} for name in collection.bands]},

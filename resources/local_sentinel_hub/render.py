@@ -22,8 +22,8 @@ from resources.local_sentinel_hub.evalscript import InputArray, Plan, ScriptProc
 from resources.local_sentinel_hub.pixels import PixelGrid, Sampling, SlotReader, inside
 from resources.local_sentinel_hub.process_request import USERDATA, DataSource, ProcessRequest, RequestedResponse
 from resources.local_sentinel_hub.raster_files import RasterFile, open_raster
-from resources.local_sentinel_hub.script_child import ScriptLimits
 from resources.local_sentinel_hub.scenes import Slot, describe, iso, orbits, select, simple
+from resources.local_sentinel_hub.script_child import ScriptLimits
 
 DATA_MASK = "dataMask"
 BLOCK_BYTES = 24 << 20

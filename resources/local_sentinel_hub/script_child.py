@@ -111,7 +111,9 @@ class ScriptChild:
                 if selector.select(0.05):
                     self._receive(self._process.stdout.fileno())
                 elif time.monotonic() > deadline:
-                    self._kill(f"the evalscript was stopped after {timeout_s:g} s in one call: is there an endless loop?")
+                    self._kill(
+                        f"the evalscript was stopped after {timeout_s:g} s in one call: is there an endless loop?"
+                    )
                 self._check_memory()
         line, _, self._received = self._received.partition(b"\n")
         return line

@@ -32,8 +32,8 @@ def parse_setup(text: str, answer: Any) -> ScriptSetup:
         raise EvalscriptError("setup() declares no input bands; return input: [{bands: [...]}]")
     if any(entry.datasource is None for entry in inputs) and any(entry.datasource for entry in inputs):
         raise EvalscriptError("setup() names a datasource for some inputs only; name one for each input, or for none")
-    modes = {mode for mode in (answer.get("mosaicking"), *(e.get("mosaicking") for e in answer["inputs"])) if mode}
-    return ScriptSetup(inputs, parse_outputs(answer["outputs"]), _mosaicking(modes))
+    modes = [answer.get("mosaicking"), *(entry.get("mosaicking") for entry in answer["inputs"])]
+    return ScriptSetup(inputs, parse_outputs(answer["outputs"]), _mosaicking({str(m) for m in modes if m is not None}))
 
 
 def parse_outputs(answer: Any, declared: Sequence[ScriptOutput] | None = None) -> tuple[ScriptOutput, ...]:

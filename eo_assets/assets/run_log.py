@@ -1,0 +1,57 @@
+"""A log file for every run: `logs/<run>/run.log` under the project folder, whoever launched it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+
+from eo_assets.project import LoadedProject
+from resources.object_store import open_store
+
+RUN_TAG = "eo-assets/run"
+"""Runs that belong together carry one name in this tag; a run without it is named by its Dagster id."""
+
+LOGGERS = ("eo_assets", "resources")
+
+
+def log_folder(loaded: LoadedProject, run: str) -> Path:
+    """Where the log and the report of a run lie."""
+    return open_store(loaded.project_folder).path(f"{loaded.project.folder('logs')}/{run}")
+
+
+@contextlib.contextmanager
+def run_log(loaded: LoadedProject, context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Write what the run logs, and what our own modules log meanwhile, to the run's file."""
+    if not loaded.project.logging.save:
+        yield
+        return
+    folder = log_folder(loaded, context.run.tags.get(RUN_TAG, context.run.run_id))
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / "run.log")
+    handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
+    loggers = [context.log, *(logging.getLogger(name) for name in LOGGERS)]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        context.log.info(f"{context.op_execution_context.op.name} of {loaded.project.name}")
+        yield
+    except BaseException as error:
+        context.log.error(f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
+
+class _PlainFormatter(logging.Formatter):
+    """Without the job, run and step that Dagster puts before every message: the file is about one run."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = getattr(record, "dagster_meta", {}).get("orig_message")
+        plain = logging.makeLogRecord({**record.__dict__, "msg": said, "args": ()}) if said else record
+        return super().format(plain)

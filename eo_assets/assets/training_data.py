@@ -1,0 +1,108 @@
+"""The table that a model is trained on: the samples of all tiles that have them, merged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eo_assets.assets.area import tiles_of
+from eo_assets.core import sampling, time_axis
+from eo_assets.core.recipe import recipe
+from eo_assets.core.tile import Tile
+from eo_assets.errors import ModelError
+from eo_assets.project import LoadedProject
+from eo_assets.stages.build import tile_walk
+from eo_assets.stages.features import FEATURES, feature_plan
+from eo_assets.stages.samples import PIXELS
+from resources.eopatch_files import DATA, DATA_TIMELESS, open_array, read_timestamps
+from resources.tile_store import OutputRecord, TileStore
+
+COLUMNS_FILE, TILES_FILE = "columns.json", "tiles.json"
+TILE_IDS, BLOCK_IDS = "TILE_IDS", "BLOCK_IDS"
+
+
+@dataclass(frozen=True, slots=True)
+class SampledTiles:
+    """The tiles of a training set: those used, and why others that were wanted are not among them."""
+
+    used: tuple[Tile, ...]
+    left_out: dict[str, str]
+
+
+def sampling_tiles(loaded: LoadedProject, store: TileStore, tiles: Sequence[Tile]) -> list[Tile]:
+    """The tiles that the project wants samples of. `labelled` needs the reference to have been made."""
+    wanted = loaded.project.sampling.tiles
+    if wanted == "all":
+        return list(tiles)
+    if wanted == "labelled":
+        labels = store.records("reference")
+        return [tile for tile in tiles if tile.name in labels and not labels[tile.name].empty]
+    unknown = sorted(set(wanted) - {tile.name for tile in tiles})
+    if unknown:
+        raise ModelError(f"{loaded.file}: sampling.tiles: {unknown[0]} is not a tile of this project's grid")
+    return [tile for tile in tiles if tile.name in wanted]
+
+
+def sampled_tiles(loaded: LoadedProject, store: TileStore) -> SampledTiles:
+    """Which of the wanted tiles have samples that are up to date and not empty."""
+    walk = tile_walk(loaded)
+    stage = walk.selected(["samples"])[0]
+    used, left_out = [], {}
+    for tile in sampling_tiles(loaded, store, tiles_of(store)):
+        state = walk.state(stage, tile)
+        if state.good and not (state.record and state.record.empty):
+            used.append(tile)
+        else:
+            left_out[tile.name] = state.reason
+    if not used:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
+        raise ModelError(f"no tile has samples ({reasons}); run them first: --only samples, or widen sampling.tiles")
+    return SampledTiles(tuple(used), left_out)
+
+
+def make_training_data(loaded: LoadedProject, store: TileStore) -> OutputRecord:
+    """Commit the merged samples, unless the very same are committed."""
+    project, tiles = loaded.project, sampled_tiles(loaded, store)
+    records = {tile.name: store.record("samples", tile.name) for tile in tiles.used}
+    inputs = {name: record.digest for name, record in records.items() if record is not None}
+    settings = {"reference": project.reference.name, "block_px": project.model.split.block_px}
+    wanted = recipe("training_data", settings, "1", inputs)
+    record = store.record("training_data", "training_data")
+    if record is not None and record.recipe == wanted:
+        return record
+    folders = {tile.name: store.live("samples", tile.name) for tile in tiles.used}
+    dates = time_axis.common_dates({name: time_axis.labels(read_timestamps(path)) for name, path in folders.items()})
+    names = feature_plan(project.features, project.eopatches.data[project.features.bands].source).names
+    with store.attempt("training_data", "training_data") as attempt:
+        tables = [_tile_table(loaded, tile, index, folders[tile.name]) for index, tile in enumerate(tiles.used)]
+        columns = zip(*tables)
+        for name, parts in zip((FEATURES, project.reference.name, TILE_IDS, BLOCK_IDS), columns):
+            np.save(attempt.folder / f"{name}.npy", np.concatenate(parts), allow_pickle=False)
+        (attempt.folder / COLUMNS_FILE).write_text(json.dumps(time_axis.columns(dates, names), indent=1))
+        (attempt.folder / TILES_FILE).write_text(json.dumps([tile.name for tile in tiles.used], indent=1))
+        numbers = {
+            "samples": sum(len(table[0]) for table in tables),
+            "tiles": [tile.name for tile in tiles.used],
+            "left_out": tiles.left_out,
+            "dates": list(dates),
+        }
+        return store.commit("training_data", "training_data", attempt, wanted, numbers=numbers, inputs=inputs)
+
+
+def _tile_table(
+    loaded: LoadedProject, tile: Tile, index: int, folder: Path
+) -> tuple[NDArray[np.float32], NDArray[np.generic], NDArray[np.int32], NDArray[np.int64]]:
+    """Rows of one tile: features (n, column), labels, tile ids, ground blocks; without unlabelled and invalid pixels."""
+    reference = loaded.project.reference
+    values = open_array(folder, DATA, FEATURES)[:]
+    labels = open_array(folder, DATA_TIMELESS, reference.name)[:].reshape(-1)
+    pixels = open_array(folder, DATA_TIMELESS, PIXELS)[:].reshape(-1, 2)
+    table = values.transpose(1, 2, 0, 3).reshape(len(labels), -1)
+    keep = sampling.labelled(labels, reference.nodata) & ~np.isnan(table).all(axis=1)
+    blocks = sampling.ground_blocks(pixels[keep], tile, loaded.project.model.split.block_px)
+    return table[keep], labels[keep], np.full(int(keep.sum()), index, dtype=np.int32), blocks

@@ -1,0 +1,72 @@
+"""`eo-assets run`: one project on this machine, from what a person typed to the paths and scores at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Sequence
+
+import dagster as dg
+from rich.console import Console
+from rich.markup import escape
+
+from eo_assets.assets.maps import published_map
+from eo_assets.assets.model import read_metrics
+from eo_assets.assets.model_card import headline
+from eo_assets.assets.run_log import log_folder
+from eo_assets.definitions import build_definitions, open_project
+from eo_assets.instance import open_instance
+from eo_assets.project import LoadedProject
+from eo_assets.run_report import write_run_report
+from eo_assets.stages.build import tile_store
+from eo_assets.stages.quicklooks import QUICKLOOK
+from eo_assets.terminal import TerminalProgress
+from jobs.launches import Launch, Launcher, LaunchResult, Request
+
+
+def run_project(name: str, request: Request, console: Console) -> bool:
+    """Materialize what is asked for; True if nothing failed. Everything is told on the console as it happens."""
+    loaded = open_project(name)
+    started = dt.datetime.now(dt.UTC)
+    request = dataclasses.replace(request, name=f"{started:%Y-%m-%dT%H-%M-%SZ}")
+    progress = TerminalProgress(console if loaded.project.logging.show else Console(quiet=True))
+    definitions = build_definitions([loaded], progress=dg.ResourceDefinition.hardcoded_resource(progress))
+    with open_instance(loaded) as instance:
+        launcher = Launcher(loaded, definitions, instance, lambda launch: _announce(launch, console))
+        results = []
+        for result in launcher.run(request):
+            results.append(result)
+            if not result.success:
+                console.print(f"  [red]failed:[/] {escape(result.failure)}")
+    report = write_run_report(loaded, request.name, started, results, progress.failures)
+    _summary(loaded, request.name, results, console)
+    console.print(f"report     {report}")
+    return all(result.success for result in results)
+
+
+def _announce(launch: Launch, console: Console) -> None:
+    keys = launch.keys or ()
+    where = f" of {keys[0]}" if len(keys) == 1 else f" of {len(keys)} tiles, {keys[0]} to {keys[-1]}" if keys else ""
+    console.print(f"[bold]{', '.join(launch.assets)}[/]{where}")
+
+
+def _summary(loaded: LoadedProject, run: str, results: Sequence[LaunchResult], console: Console) -> None:
+    """Where everything lies, and how good the model is."""
+    store = tile_store(loaded)
+    failed = sum(not result.success for result in results)
+    tile_runs = [result for result in results if result.launch.keys and "maps" not in result.launch.assets]
+    console.print()
+    if failed:
+        console.print(
+            f"[red]{failed} of {len(results)} launches failed[/]; `eo-assets status {loaded.project.name}` tells why"
+        )
+    elif not tile_runs:
+        console.print("every tile is up to date")
+    model = store.record("model", "model")
+    if model is not None:
+        for line in headline(read_metrics(store, model)["scores"]):
+            console.print(f"score      {line}")
+    for zone, record in sorted(store.records("maps").items()):
+        console.print(f"map        {store.store.path(published_map(loaded, int(zone)))}")
+        console.print(f"quicklook  {store.path(record) / QUICKLOOK}")
+    console.print(f"log        {log_folder(loaded, run) / 'run.log'}")

@@ -1,0 +1,130 @@
+"""What the report of a run says: gathered from commit records, the run's failures and the model's metrics."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.metadata
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eo_assets.assets.area import tiles_of
+from eo_assets.assets.maps import published_map
+from eo_assets.assets.model import read_metrics
+from eo_assets.assets.outputs import quicklook_of
+from eo_assets.assets.run_log import log_folder
+from eo_assets.project import LoadedProject
+from eo_assets.report import Failure, Metric, MetricTable, Picture, RunReport, Source, StageRow, write_report
+from eo_assets.stages.build import tile_store
+from eo_assets.stages.walk import StageOutcome
+from jobs.graph import ASSETS
+from jobs.launches import LaunchResult
+from resources.tile_store import OutputRecord, TileStore
+
+PICTURED = {
+    "eopatches": "true colour",
+    "features": "first feature",
+    "reference": "reference",
+    "predictions": "prediction",
+}
+PICTURED_TILES = 4
+PACKAGES = ("eo-assets", "dagster", "ray", "sentinelhub", "eo-learn", "lightgbm", "rasterio", "numpy", "zarr")
+METRIC_TITLES = {"r2": "R2", "rmse": "RMSE", "mae": "MAE", "f1": "F1", "accuracy": "Accuracy"}
+
+
+def write_run_report(
+    loaded: LoadedProject,
+    run: str,
+    started: dt.datetime,
+    results: Sequence[LaunchResult],
+    failed: Sequence[StageOutcome],
+) -> Path:
+    """Write `logs/<run>/report.html` and return its path."""
+    store = tile_store(loaded)
+    path = log_folder(loaded, run) / "report.html"
+    failures = tuple(_failures(results, failed))
+    model = store.record("model", "model")
+    metrics: Mapping[str, Any] = read_metrics(store, model) if model else {"scores": {}, "importances": {}}
+    maps = store.records("maps")
+    report = RunReport(
+        project=f"{loaded.project.name} {loaded.project.year}",
+        run_id=run,
+        started=started,
+        ended=dt.datetime.now(dt.UTC),
+        config=loaded.file.read_text(),
+        stages=tuple(_stage_row(store, asset, started, failures) for asset in ASSETS),
+        failures=failures,
+        metrics=tuple(_metric_tables(loaded, metrics["scores"])),
+        importances=metrics["importances"],
+        pictures=tuple(_pictures(store, maps)),
+        versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES},
+        sources=tuple(Source(name=text, licence="") for text in loaded.project.sources),
+        paths={f"map {zone}": str(store.store.path(published_map(loaded, int(zone)))) for zone in sorted(maps)}
+        | {"log": str(path.with_name("run.log")), "project folder": loaded.project_folder},
+    )
+    write_report(path, report)
+    return path
+
+
+def _failures(results: Sequence[LaunchResult], failed: Sequence[StageOutcome]) -> Iterator[Failure]:
+    yield from (Failure(outcome.stage, outcome.tile, outcome.reason) for outcome in failed)
+    told = {outcome.stage for outcome in failed}
+    for result in results:
+        if not result.success and not told & set(result.launch.assets):
+            yield Failure(", ".join(result.launch.assets), ", ".join((result.launch.keys or ())[:3]), result.failure)
+
+
+def _stage_row(store: TileStore, asset: str, started: dt.datetime, failures: Sequence[Failure]) -> StageRow:
+    records = store.records(asset).values()
+    fresh = [
+        record for record in records if dt.datetime.fromisoformat(record.created) >= started.replace(microsecond=0)
+    ]
+    return StageRow(
+        asset,
+        done=len(fresh),
+        up_to_date=len(records) - len(fresh),
+        empty=sum(record.empty for record in records),
+        failed=sum(failure.asset == asset for failure in failures),
+        seconds=sum(record.numbers.get("seconds", 0.0) for record in fresh),
+        bytes=sum(record.numbers.get("bytes", 0) for record in fresh),
+    )
+
+
+def _metric_tables(loaded: LoadedProject, scores: Mapping[str, Any]) -> Iterator[MetricTable]:
+    blocks, random = scores.get("held_out_blocks", {}), scores.get("random_split", {})
+    if "model" not in blocks:
+        return
+    split = loaded.project.model.split
+    rows = tuple(
+        Metric(METRIC_TITLES.get(name, name), value, random.get("model", {}).get(name), blocks["trivial"][name])
+        for name, value in blocks["model"].items()
+    )
+    note = (
+        f"Trained on {blocks['training_samples']:,} samples, scored on {blocks['scored_samples']:,} in whole held-out "
+        f"ground blocks of {split.block_px} x {split.block_px} pixels. The random split keeps single pixels out "
+        "instead: its neighbours were trained on, so it flatters."
+    )
+    yield MetricTable(loaded.project.reference.name, rows, note)
+
+
+def _pictures(store: TileStore, maps: Mapping[str, OutputRecord]) -> Iterator[Picture]:
+    for zone, record in sorted(maps.items()):
+        yield from _picture(store, record, f"map of zone {zone}", "nodata is transparent")
+    for tile in _pictured_tiles(store):
+        for stage, title in PICTURED.items():
+            found = store.record(stage, tile)
+            if found is not None:
+                yield from _picture(store, found, f"{tile}: {title}", "")
+
+
+def _pictured_tiles(store: TileStore) -> list[str]:
+    predicted = store.records("predictions")
+    tiles = [tile.name for tile in tiles_of(store)] if store.record("tile_grid", "tile_grid") else []
+    return [name for name in tiles if name in predicted][:PICTURED_TILES]
+
+
+def _picture(store: TileStore, record: OutputRecord, title: str, note: str) -> Iterator[Picture]:
+    png = quicklook_of(store.path(record))
+    if png is not None:
+        yield Picture(title, png, note)

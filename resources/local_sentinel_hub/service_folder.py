@@ -1,0 +1,72 @@
+"""The files by which processes find and keep apart the service of a folder.
+
+`service.json` (pid, address and identity of the running process), `alive.lock` (held by it as long as it lives: the
+kernel lets go, however it ends), `start.lock` (held while one is started or ended), `service.log`, `state.sqlite`.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from eo_assets.errors import ServiceError
+
+ALIVE, START, INFO, LOG = "alive.lock", "start.lock", "service.json", "service.log"
+POLL_S = 0.1
+
+
+def read_info(folder: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((folder / INFO).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def write_info(folder: Path, info: Mapping[str, Any]) -> None:
+    draft = folder / f"service.json.{os.getpid()}"
+    draft.write_text(json.dumps(info), encoding="utf-8")
+    draft.replace(folder / INFO)
+
+
+def forget_info(folder: Path, info: Mapping[str, Any]) -> None:
+    if (read_info(folder) or {}).get("instance") == info["instance"]:
+        (folder / INFO).unlink(missing_ok=True)
+
+
+def alive(folder: Path) -> bool:
+    lock = hold(folder / ALIVE)
+    if lock is not None:
+        lock.close()
+    return lock is None
+
+
+def hold(path: Path) -> IO[bytes] | None:
+    """An exclusive lock, released when the file is closed; None if somebody else has it."""
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return None
+        raise
+    return file
+
+
+@contextmanager
+def locked(path: Path, deadline: float) -> Iterator[None]:
+    while (lock := hold(path)) is None:
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                f"another process has been starting the local Sentinel Hub for too long; see {path.parent}"
+            )
+        time.sleep(POLL_S)
+    with lock:
+        yield

@@ -1,0 +1,71 @@
+"""What one service is given, and where it is found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HOST = "127.0.0.1"
+ID_VARIABLE, SECRET_VARIABLE = "EO_ASSETS_LOCAL_SH_CLIENT_ID", "EO_ASSETS_LOCAL_SH_CLIENT_SECRET"
+TOKEN_PATH = "/auth/realms/main/protocol/openid-connect/token"
+HEALTH_PATH = "/local/health"
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """What a service needs.
+
+    `buckets` maps a bucket's name to the folder that plays it; port 0 takes any free one; `script_seconds` is how long
+    an evalscript may take for one block of pixels.
+    """
+
+    folder: Path
+    collections: Path | None
+    buckets: Mapping[str, Path] = field(default_factory=dict)
+    port: int = 0
+    idle_seconds: float = 900.0
+    script_seconds: float = 60.0
+
+    @property
+    def identity(self) -> str:
+        """A hash of what the service serves and of its own code: a running service with another one is replaced."""
+        places = {name: str(path.resolve()) for name, path in sorted(self.buckets.items())}
+        declared = str(self.collections.resolve()) if self.collections else None
+        parts = [declared, places, os.environ.get(ID_VARIABLE), self.script_seconds, _code_digest()]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAddress:
+    """Where a running service is."""
+
+    base_url: str
+
+    @property
+    def token_url(self) -> str:
+        """Where tokens are had."""
+        return self.base_url + TOKEN_PATH
+
+
+def arguments(settings: ServiceSettings) -> list[str]:
+    """The command line of a service with these settings, see __main__."""
+    found = ["--folder", str(settings.folder.resolve()), "--port", str(settings.port)]
+    found += ["--idle-seconds", str(settings.idle_seconds), "--script-seconds", str(settings.script_seconds)]
+    if settings.collections is not None:
+        found += ["--collections", str(settings.collections.resolve())]
+    for name, path in sorted(settings.buckets.items()):
+        found += ["--bucket", f"{name}={path.resolve()}"]
+    return found
+
+
+def _code_digest() -> str:
+    """A hash of the service's own files, so that an upgrade does not leave an old service running."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.iterdir()):
+        if path.suffix in (".py", ".js"):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
