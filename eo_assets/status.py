@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from eo_assets.assets.area import tiles_of
+from eo_assets.assets.area import tiles_of, wanted_aoi, wanted_tile_grid
+from eo_assets.assets.byoc import wanted_byoc_collection
+from eo_assets.assets.maps import wanted_map
+from eo_assets.assets.model import wanted_model
+from eo_assets.assets.shared_outputs import Wanted
+from eo_assets.assets.training_data import wanted_training_data
+from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.walk import StageOutcome
 from jobs.graph import ASSETS
 from resources.tile_store import TileStore
 
+GOOD = frozenset({"done", "empty", "kept"})
+
 
 @dataclass(frozen=True, slots=True)
 class AssetStatus:
-    """Partitions of an asset by state (`done`, `empty`, `kept`, `stale`, `missing`, `blocked`), and why."""
+    """Partitions of an asset by state, and why those are not done that are not.
+
+    States: `done`, `empty` (a result), `kept` (bought, stale, still used), `stale`, `missing`, `blocked` (waits for
+    another asset), `failed` (was tried and could not be made).
+    """
 
     asset: str
     states: Mapping[str, int]
@@ -27,51 +39,73 @@ class AssetStatus:
     @property
     def complete(self) -> bool:
         """Is every partition done, empty or kept?"""
-        return not set(self.states) - {"done", "empty", "kept"} and bool(self.states)
+        return bool(self.states) and set(self.states) <= GOOD
 
 
 def project_status(loaded: LoadedProject) -> list[AssetStatus]:
     """Every asset of the graph, in its order."""
     store = tile_store(loaded)
-    has_grid = store.record("tile_grid", "tile_grid") is not None
-    tile_states = _tile_states(loaded, store) if has_grid else {}
-    zones = sorted({str(tile.epsg) for tile in tiles_of(store)}) if has_grid else []
-    return [
-        tile_states.get(asset) or _record_status(store, asset, zones if asset == "maps" else [asset])
-        for asset in ASSETS
-    ]
+    tiles = _tile_states(loaded, store)
+    shared: Mapping[str, Callable[[], Wanted]] = {
+        "aoi": lambda: wanted_aoi(loaded),
+        "tile_grid": lambda: wanted_tile_grid(loaded, store),
+        "training_data": lambda: wanted_training_data(loaded, store),
+        "model": lambda: wanted_model(loaded, store),
+        "byoc_collection": lambda: wanted_byoc_collection(loaded, store),
+    }
+    found = {asset: _status(store, asset, {asset: wanted}) for asset, wanted in shared.items()}
+    zones = _zones(store)
+    found["maps"] = _status(store, "maps", {zone: lambda z=zone: wanted_map(loaded, store, int(z)) for zone in zones})
+    return [tiles.get(asset) or found[asset] for asset in ASSETS]
+
+
+def _zones(store: TileStore) -> list[str]:
+    if store.record("tile_grid", "tile_grid") is None:
+        return []
+    return sorted({str(tile.epsg) for tile in tiles_of(store)})
 
 
 def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStatus]:
+    if store.record("tile_grid", "tile_grid") is None:
+        return {stage: AssetStatus(stage, {}, {"": "the tile grid has not been made"}) for stage in TILE_STAGES}
     walk, tiles = tile_walk(loaded), tiles_of(store)
     found = {}
     for stage in walk.selected(TILE_STAGES):
+        failures = store.failures(stage.name)
         outcomes = {tile.name: walk.state(stage, tile) for tile in tiles}
+        states = {name: _state(outcome, failures) for name, outcome in outcomes.items()}
+        reasons = {name: failures.get(name, said.reason) for name, said in outcomes.items() if states[name] != "done"}
         records = [outcome.record for outcome in outcomes.values() if outcome.record is not None]
         found[stage.name] = AssetStatus(
             stage.name,
-            Counter(_state(outcome) for outcome in outcomes.values()),
-            {
-                name: outcome.reason
-                for name, outcome in outcomes.items()
-                if _state(outcome) != "done" and outcome.reason
-            },
+            Counter(states.values()),
+            reasons,
             sum(record.numbers.get("bytes", 0) for record in records),
             round(sum(record.numbers.get("seconds", 0.0) for record in records), 1),
         )
     return found
 
 
-def _state(outcome: StageOutcome) -> str:
-    if outcome.status == "up_to_date":
-        return "empty" if outcome.record is not None and outcome.record.empty else "done"
-    return outcome.reason if outcome.status == "failed" else outcome.status
+def _state(outcome: StageOutcome, failures: Mapping[str, str]) -> str:
+    if outcome.good:
+        empty = outcome.record is not None and outcome.record.empty
+        return "kept" if outcome.status == "kept" else "empty" if empty else "done"
+    if outcome.tile in failures:
+        return "failed"
+    return outcome.reason if outcome.reason in ("missing", "stale") else outcome.status
 
 
-def _record_status(store: TileStore, asset: str, keys: list[str]) -> AssetStatus:
-    records = {key: store.record(asset, key) for key in keys}
-    present = [record for record in records.values() if record is not None]
-    states = Counter("done" if record is not None else "missing" for record in records.values())
-    if not keys:
-        states = Counter({"missing": 1})
-    return AssetStatus(asset, states, bytes=sum(record.numbers.get("bytes", 0) for record in present))
+def _status(store: TileStore, asset: str, wanted: Mapping[str, Callable[[], Wanted]]) -> AssetStatus:
+    failures, states, reasons, size = store.failures(asset), Counter[str](), {}, 0
+    for key, what in wanted.items():
+        record = store.record(asset, key)
+        size += 0 if record is None else record.numbers.get("bytes", 0)
+        try:
+            up_to_date = record is not None and record.recipe == what().recipe
+            state = "done" if up_to_date else "failed" if key in failures else "missing" if record is None else "stale"
+        except EoAssetsError as error:
+            state, reasons[key] = "blocked", str(error)
+        states[state] += 1
+        if state == "failed":
+            reasons[key] = failures[key]
+    return AssetStatus(asset, states, reasons, size)

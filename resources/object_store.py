@@ -86,6 +86,10 @@ class LocalFolder:
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         return (f"{prefix}/{name}" for name in names if not name.startswith("."))
 
+    def delete(self, key: str) -> None:
+        """Remove an object; none there is no error."""
+        self.path(key).unlink(missing_ok=True)
+
     def delete_folder(self, key: str) -> None:
         """Remove everything under a key; nothing there is no error."""
         shutil.rmtree(self.path(key), ignore_errors=True)

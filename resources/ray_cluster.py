@@ -37,8 +37,8 @@ class Finished(Generic[Work, Result]):
     error: str = ""
 
 
-class RayCluster(RayResource):
-    """Ray for tiles. `local` starts Ray on this machine when the first tile needs it; `address` joins a running cluster.
+class RayCluster(RayResource):  # type: ignore[misc]
+    """Ray for tiles. `local` starts Ray on this machine when the first tile needs it; `address` joins a running one.
 
     Nothing is started by a run whose tiles are all up to date.
     """
@@ -96,24 +96,29 @@ class RayCluster(RayResource):
         """Run `function` on every work item on some worker; yield each as it finishes, in any order.
 
         `work` may yield None for "nothing new yet", and is asked only while there is room for more; None is passed on
-        when nothing finished either, so that the caller can show progress. Raises nothing for a single item.
+        when nothing finished either, so that the caller can show progress. Raises nothing for a single item. A caller
+        that stops early cancels what is in flight.
         """
         pending: dict[Any, Work] = {}
-        ray, remote, limit, source = None, None, 1, work
-        exhausted = False
-        while pending or not exhausted:
-            while not exhausted and len(pending) < limit:
-                item = next(source, _END)
-                if item is _END:
-                    exhausted = True
-                elif item is None:
-                    break
-                else:
-                    if remote is None:
-                        ray = self.connect()
-                        remote, limit = self._remote(ray, function), 2 * int(ray.cluster_resources().get("CPU", 1))
-                    pending[self._submit(remote, item, needs(item))] = item
-            yield from self._collect(ray, pending)
+        ray: Any = None
+        submit, limit, exhausted = None, 1, False
+        try:
+            while pending or not exhausted:
+                while not exhausted and len(pending) < limit:
+                    item = next(work, _END)
+                    if item is _END:
+                        exhausted = True
+                    elif item is None:
+                        break
+                    else:
+                        ray = ray or self.connect()
+                        submit = submit or self._submitter(ray, function)
+                        pending[submit(item, needs(item))] = item
+                        limit = _in_flight(ray)
+                yield from self._collect(ray, pending)
+        finally:
+            for reference in pending:
+                ray.cancel(reference)
 
     def _collect(self, ray: Any, pending: dict[Any, Work]) -> Iterator[Finished[Work, Any] | None]:
         if not pending:
@@ -129,15 +134,20 @@ class RayCluster(RayResource):
             except ray.exceptions.RayError as error:
                 yield Finished(item, None, _reason(error))
 
-    def _remote(self, ray: Any, function: Callable[[Work], Result]) -> Any:
-        # The function travels once, not with every tile.
-        shared = ray.put(function)
-        retries = {"max_retries": self.tries - 1, "retry_exceptions": [TransientError]}
-        task = ray.remote(_call)
-        return lambda item, options: task.options(**retries, **options).remote(shared, item)
+    def _submitter(self, ray: Any, function: Callable[[Work], Result]) -> Callable[[Work, WorkerNeeds], Any]:
+        def call(function: Callable[[Work], Result], item: Work) -> Result:
+            return function(item)
 
-    def _submit(self, remote: Any, item: Work, needs: WorkerNeeds) -> Any:
-        return remote(item, {"num_cpus": needs.cpus, "memory": needs.memory_bytes or None})
+        # A function in a function travels by value: by name, it would make every worker import this module and Dagster.
+        task = ray.remote(call).options(max_retries=self.tries - 1, retry_exceptions=[TransientError])
+        shared = ray.put(function)  # travels once, not with every tile
+        limits = _largest_node(ray)
+
+        def submit(item: Work, needs: WorkerNeeds) -> Any:
+            held = capped(needs, limits)
+            return task.options(num_cpus=held.cpus, memory=held.memory_bytes or None).remote(shared, item)
+
+        return submit
 
     def _options(self) -> dict[str, Any]:
         if self.mode == "address":
@@ -154,15 +164,34 @@ class RayCluster(RayResource):
 _END: Any = object()
 
 
-def _call(function: Callable[[Work], Result], item: Work) -> Result:
-    return function(item)
+def capped(needs: WorkerNeeds, node: WorkerNeeds) -> WorkerNeeds:
+    """What is asked of Ray: never more than the largest node has, or the tile would wait for ever.
+
+    Needs are estimates with room to spare; a tile that would have more than a whole node gets the whole node, alone.
+    """
+    return WorkerNeeds(min(needs.cpus, node.cpus), min(needs.memory_bytes, node.memory_bytes))
+
+
+def _largest_node(ray: Any) -> WorkerNeeds:
+    """The most CPUs and the most memory that any node of the cluster offers."""
+    offers = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return WorkerNeeds(*(max((offer.get(kind, 0) for offer in offers), default=0) for kind in ("CPU", "memory")))
+
+
+def _in_flight(ray: Any) -> int:
+    """How many tiles are handed out at a time: two a CPU, so that none waits for the driver."""
+    return max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
 
 
 def _reason(error: Exception) -> str:
+    """One line: what the tile's own code said, or that its worker was lost."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, EoAssetsError):
         return str(cause)
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if type(error).__name__ in ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError"):
+        return f"its worker was lost on every try ({lines[0]}); was there enough memory?"
+    return lines[-1]
 
 
 def in_this_process(

@@ -138,8 +138,20 @@ class TileStore:
         )
         if not self.store.swap(self._record_key(stage, key), _serialize(record), attempt.replaces):
             raise StoreError(f"{stage} of {key}: another run committed it meanwhile; its output is kept")
+        self.store.delete(self._failure_key(stage, key))
         self._retire(stage, key, attempt)
         return record
+
+    def note_failure(self, stage: str, key: str, reason: str) -> None:
+        """Remember why an output could not be made; what was committed before stays as it is."""
+        self.claim(stage)
+        self.store.put(self._failure_key(stage, key), json.dumps({"reason": reason}).encode())
+
+    def failures(self, stage: str) -> dict[str, str]:
+        """Why outputs could not be made when they were last tried, by key; a later commit forgets."""
+        keys = (Path(key).stem for key in self.store.keys(f"{self.folders[stage]}/_failures"))
+        found = {key: self.store.get(self._failure_key(stage, key)) for key in keys}
+        return {key: json.loads(data)["reason"] for key, data in found.items() if data is not None}
 
     def delivered(self, stage: str, key: str, folder: str) -> Attempt:
         """An attempt that was written by somebody else, the service: committed where it lies."""
@@ -180,6 +192,9 @@ class TileStore:
 
     def _commits(self, stage: str) -> str:
         return f"{self.folders[stage]}/_commits"
+
+    def _failure_key(self, stage: str, key: str) -> str:
+        return f"{self.folders[stage]}/_failures/{key}.json"
 
     def _record_key(self, stage: str, key: str) -> str:
         return f"{self._commits(stage)}/{key}.json"

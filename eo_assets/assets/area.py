@@ -1,6 +1,8 @@
 """The area of interest and its tiles: `aoi` and `tile_grid`. Everything else is partitioned by what they find."""
 
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import shapely.geometry
@@ -8,6 +10,7 @@ import shapely.geometry
 from eo_assets import partitions
 from eo_assets.assets.outputs import result
 from eo_assets.assets.run_log import run_log
+from eo_assets.assets.shared_outputs import Wanted, ensure, live_record, noting_failure
 from eo_assets.core.grid import Grid
 from eo_assets.core.recipe import recipe
 from eo_assets.core.sentinel_hub_grid import SentinelHubGrid
@@ -31,13 +34,13 @@ def area_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     @dg.asset(key_prefix=prefix, group_name=prefix, io_manager_key="table_io_manager", kinds={"geopackage"})
     def aoi(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The area of interest: the union of the files under input-data, in longitude and latitude."""
-        with run_log(loaded, context):
+        with run_log(loaded, context), noting_failure(store, "aoi", "aoi"):
             return result(store, make_aoi(loaded, store))
 
     @dg.asset(key_prefix=prefix, group_name=prefix, io_manager_key="table_io_manager", deps=[aoi], kinds={"geopackage"})
     def tile_grid(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The grid's tiles that the area touches; registers the partitions of tiles and zones."""
-        with run_log(loaded, context):
+        with run_log(loaded, context), noting_failure(store, "tile_grid", "tile_grid"):
             record = make_tile_grid(loaded, store)
             partitions.register(context.instance, prefix, tiles_of(store))
             return result(store, record)
@@ -76,56 +79,49 @@ def project_tiles(loaded: LoadedProject, file: Path | None = None) -> list[Tile]
     return project_grid(loaded).tiles(project_area(loaded, file).geometry)
 
 
+def wanted_aoi(loaded: LoadedProject) -> Wanted:
+    """The area that the files under input-data say."""
+    return Wanted(recipe("aoi", {"bytes": project_area(loaded).digest}, "1", {}))
+
+
 def make_aoi(loaded: LoadedProject, store: TileStore) -> OutputRecord:
     """Commit the union of the area's files, unless these very bytes are committed."""
     area = project_area(loaded)
-    wanted = recipe("aoi", {"bytes": area.digest}, "1", {})
-    record = store.record("aoi", "aoi")
-    if record is not None and record.recipe == wanted:
-        return record
-    with store.attempt("aoi", "aoi") as attempt:
-        (attempt.folder / AOI_FILE).write_text(shapely.to_geojson(area.geometry))
-        left, bottom, right, top = area.geometry.bounds
-        numbers = {"area_km2": round(area.area_km2, 3), "bounds": [left, bottom, right, top]}
-        return store.commit("aoi", "aoi", attempt, wanted, numbers=numbers)
+
+    def write(folder: Path) -> dict[str, Any]:
+        (folder / AOI_FILE).write_text(shapely.to_geojson(area.geometry))
+        return {"area_km2": round(area.area_km2, 3), "bounds": list(area.geometry.bounds)}
+
+    return ensure(store, "aoi", "aoi", Wanted(recipe("aoi", {"bytes": area.digest}, "1", {})), write)
+
+
+def wanted_tile_grid(loaded: LoadedProject, store: TileStore) -> Wanted:
+    """The tiles that the committed area and the project's grid say."""
+    settings = loaded.project.area.model_dump(mode="json", exclude={"files"})
+    if isinstance(loaded.project.area.grid, CustomGridSettings):
+        settings["bytes"] = file_checksum(input_folder(loaded) / loaded.project.area.grid.file)
+    inputs = {"aoi": live_record(store, "aoi", "aoi").digest}
+    return Wanted(recipe("tile_grid", settings, "1", inputs), inputs)
 
 
 def make_tile_grid(loaded: LoadedProject, store: TileStore) -> OutputRecord:
     """Commit the tiles that the committed area touches, unless they are up to date."""
-    settings = loaded.project.area.model_dump(mode="json", exclude={"files"})
-    if isinstance(loaded.project.area.grid, CustomGridSettings):
-        settings["bytes"] = file_checksum(input_folder(loaded) / loaded.project.area.grid.file)
-    area_record = _record_of_aoi(store)
-    wanted = recipe("tile_grid", settings, "1", {"aoi": area_record.digest})
-    record = store.record("tile_grid", "tile_grid")
-    if record is not None and record.recipe == wanted:
-        return record
-    tiles = project_grid(loaded).tiles(committed_area(store))
-    with store.attempt("tile_grid", "tile_grid") as attempt:
-        write_grid(attempt.folder / GRID_FILE, tiles)
-        zones = sorted({tile.epsg for tile in tiles})
-        numbers = {
-            "tiles": len(tiles),
-            "tiles_by_zone": {str(epsg): sum(tile.epsg == epsg for tile in tiles) for epsg in zones},
-            "pixels": sum(tile.shape[0] * tile.shape[1] for tile in tiles),
-        }
-        return store.commit(
-            "tile_grid", "tile_grid", attempt, wanted, numbers=numbers, inputs={"aoi": area_record.digest}
-        )
+
+    def write(folder: Path) -> dict[str, Any]:
+        tiles = project_grid(loaded).tiles(committed_area(store))
+        write_grid(folder / GRID_FILE, tiles)
+        zones = Counter(str(tile.epsg) for tile in tiles)
+        pixels = sum(tile.shape[0] * tile.shape[1] for tile in tiles)
+        return {"tiles": len(tiles), "tiles_by_zone": dict(zones), "pixels": pixels}
+
+    return ensure(store, "tile_grid", "tile_grid", wanted_tile_grid(loaded, store), write)
 
 
 def committed_area(store: TileStore) -> shapely.Geometry:
     """The committed area of interest, longitude and latitude."""
-    return shapely.from_geojson((store.path(_record_of_aoi(store)) / AOI_FILE).read_text())
+    return shapely.from_geojson((store.path(live_record(store, "aoi", "aoi")) / AOI_FILE).read_text())
 
 
 def tiles_of(store: TileStore) -> list[Tile]:
     """The committed tiles, in the order (EPSG, name)."""
     return read_grid(store.live("tile_grid", "tile_grid") / GRID_FILE)
-
-
-def _record_of_aoi(store: TileStore) -> OutputRecord:
-    store.live("aoi", "aoi")
-    record = store.record("aoi", "aoi")
-    assert record is not None
-    return record

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import rasterio
@@ -12,6 +13,7 @@ from eo_assets.assets.area import committed_area
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.outputs import result
 from eo_assets.assets.run_log import run_log
+from eo_assets.assets.shared_outputs import Wanted, ensure, live_record, noting_failure
 from eo_assets.core.recipe import recipe
 from eo_assets.errors import StoreError
 from eo_assets.project import LoadedProject
@@ -35,39 +37,46 @@ def byoc_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     )
     def byoc_collection(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The published collection: created once, every map ingested, the area as cover."""
-        with run_log(loaded, context):
+        with run_log(loaded, context), noting_failure(store, "byoc_collection", "byoc_collection"):
             return result(store, make_byoc_collection(loaded, store))
 
     return [byoc_collection]
 
 
-def make_byoc_collection(loaded: LoadedProject, store: TileStore) -> OutputRecord:
-    """Publish all committed maps and commit what came of it, unless the very same are published."""
-    settings, maps = loaded.project.byoc, store.records("maps")
+def wanted_byoc_collection(loaded: LoadedProject, store: TileStore) -> Wanted:
+    """The collection that the committed maps make now."""
+    maps = store.records("maps")
     if not maps:
         raise StoreError("there is no map to publish yet; run it first: --only maps")
     inputs = {zone: record.digest for zone, record in maps.items()}
-    area_record = store.record("aoi", "aoi")
-    inputs["aoi"] = area_record.digest if area_record else ""
-    wanted = recipe("byoc_collection", {"byoc": settings.model_dump(mode="json")}, "1", inputs)
-    previous = store.record("byoc_collection", "byoc_collection")
-    if previous is not None and previous.recipe == wanted:
-        return previous
+    inputs["aoi"] = live_record(store, "aoi", "aoi").digest
+    return Wanted(recipe("byoc_collection", {"byoc": loaded.project.byoc.model_dump(mode="json")}, "1", inputs), inputs)
+
+
+def make_byoc_collection(loaded: LoadedProject, store: TileStore) -> OutputRecord:
+    """Publish all committed maps and commit what came of it, unless the very same are published."""
+    wanted = wanted_byoc_collection(loaded, store)
+    return ensure(store, "byoc_collection", "byoc_collection", wanted, lambda folder: _publish(loaded, store, folder))
+
+
+def _publish(loaded: LoadedProject, store: TileStore, folder: Path) -> dict[str, Any]:
+    settings = loaded.project.byoc
+    area = committed_area(store) if settings.cover_geometry == "area" else None
     tiles = [
         PublishedTile(
             path=published_map(loaded, int(zone)).replace(f"_{loaded.project.maps.name}.tiff", "_(BAND).tiff"),
             sensing_time=settings.sensing_time,
-            cover=_cover(store.path(record), committed_area(store) if settings.cover_geometry == "area" else None),
+            cover=_cover(store.path(record), area),
             digest=record.digest,
         )
-        for zone, record in sorted(maps.items())
+        for zone, record in sorted(store.records("maps").items())
     ]
+    previous = store.record("byoc_collection", "byoc_collection")
     known = json.loads((store.path(previous) / COLLECTION_FILE).read_text()) if previous else {}
     collection = publish_tiles(sentinel_hub(loaded, settings.service), settings.collection_name, tiles, known)
-    with store.attempt("byoc_collection", "byoc_collection") as attempt:
-        (attempt.folder / COLLECTION_FILE).write_text(json.dumps(collection, indent=1))
-        numbers = {"collection_id": collection["id"], "tiles": {t["path"]: t["status"] for t in collection["tiles"]}}
-        return store.commit("byoc_collection", "byoc_collection", attempt, wanted, numbers=numbers, inputs=inputs)
+    (folder / COLLECTION_FILE).write_text(json.dumps(collection, indent=1))
+    states = {tile["path"]: tile["status"] for tile in collection["tiles"]}
+    return {"collection_id": collection["id"], "tiles": states}
 
 
 def _cover(folder: Path, area: shapely.Geometry | None) -> dict[str, object]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.outputs import metadata_of
 from eo_assets.assets.run_log import run_log
+from eo_assets.assets.shared_outputs import Wanted, ensure, noting_failure
 from eo_assets.core.encode import finish
 from eo_assets.core.mosaic import Lattice, lattice_of, mosaic_rows, place
 from eo_assets.core.recipe import recipe
@@ -50,7 +52,8 @@ def map_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         """One COG a zone on one pixel lattice; every place belongs to one map."""
         with run_log(loaded, context):
             for zone in context.partition_keys:
-                said = metadata_of(store, make_map(loaded, store, int(zone)))
+                with noting_failure(store, "maps", zone):
+                    said = metadata_of(store, make_map(loaded, store, int(zone)))
                 context.add_asset_metadata(said, asset_key=context.asset_key, partition_key=zone)
 
     return [maps]
@@ -90,25 +93,33 @@ def published_map(loaded: LoadedProject, epsg: int) -> str:
     return f"{loaded.project.folder('maps')}/{map_name(loaded, epsg)}"
 
 
+def wanted_map(loaded: LoadedProject, store: TileStore, epsg: int) -> Wanted:
+    """The map that the zone's predictions make now. A zone without any prediction is a StoreError."""
+    return _wanted(loaded, zone_tiles(loaded, store, epsg), tiles_of(store))
+
+
 def make_map(loaded: LoadedProject, store: TileStore, epsg: int) -> OutputRecord:
-    """Commit and publish a zone's map, unless it is up to date. A zone without any prediction is a StoreError."""
+    """Commit and publish a zone's map, unless it is up to date."""
     everything, zone = tiles_of(store), zone_tiles(loaded, store, epsg)
-    if not zone.records:
-        first = next(iter(zone.missing.items()), ("no tile", "the zone has none"))
-        raise StoreError(
-            f"maps of zone {epsg}: none of its {len(zone.tiles)} tiles has predictions ({first[0]}: {first[1]}); "
-            "run them first: --only predictions"
-        )
-    wanted, inputs = _recipe(loaded, zone, everything)
-    record = store.record("maps", str(epsg))
-    if record is None or record.recipe != wanted:
-        record = _write_map(loaded, store, zone, everything, wanted, inputs)
+    record = ensure(
+        store,
+        "maps",
+        str(epsg),
+        _wanted(loaded, zone, everything),
+        lambda folder: _write_map(loaded, store, zone, everything, folder / map_name(loaded, epsg)),
+    )
     # Published even when nothing changed: a process that died between commit and publishing is made good.
     store.store.publish(store.path(record) / map_name(loaded, epsg), published_map(loaded, epsg))
     return record
 
 
-def _recipe(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) -> tuple[str, dict[str, str]]:
+def _wanted(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) -> Wanted:
+    if not zone.records:
+        first, reason = next(iter(zone.missing.items()), ("no tile", "the zone has none"))
+        raise StoreError(
+            f"maps: none of the zone's {len(zone.tiles)} tiles has predictions ({first}: {reason}); run them first: "
+            "--only predictions"
+        )
     project = loaded.project
     inputs = {name: record.digest for name, record in zone.records.items()}
     settings = {
@@ -116,49 +127,38 @@ def _recipe(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) 
         "prediction": project.predictions.name,
         "sources": list(project.sources),
         "tiles": {tile.name: tile_settings(tile) for tile in zone.tiles},
-        "other_zones": sorted({tile.epsg for tile in everything} - {zone.tiles[0].epsg}),
+        "other_zones": {t.name: tile_settings(t) for t in everything if t.epsg != zone.tiles[0].epsg},
     }
-    return recipe("maps", settings, "1", inputs), inputs
+    return Wanted(recipe("maps", settings, "1", inputs), inputs)
 
 
 def _write_map(
-    loaded: LoadedProject,
-    store: TileStore,
-    zone: ZoneTiles,
-    everything: Sequence[Tile],
-    wanted: str,
-    inputs: dict[str, str],
-) -> OutputRecord:
+    loaded: LoadedProject, store: TileStore, zone: ZoneTiles, everything: Sequence[Tile], path: Path
+) -> dict[str, Any]:
     settings, lattice = loaded.project.maps, lattice_of(zone.tiles)
-    epsg = lattice.epsg
-    with store.attempt("maps", str(epsg)) as attempt:
-        path = attempt.folder / map_name(loaded, epsg)
-        options = CogOptions(
-            settings.cog.blocksize, settings.cog.compress, overview_resampling=settings.cog.overview_resampling
-        )
-        summary = write_cog(
-            path,
-            lattice,
-            settings.dtype,
-            settings.nodata,
-            _blocks(loaded, store, zone, lattice, everything),
-            options=options,
-            tags=_tags(loaded, zone),
-            description=loaded.project.predictions.name,
-        )
-        _quicklook(path, loaded)
-        shifts = {tile.name: list(place(tile, lattice).shift) for tile in zone.tiles}
-        numbers = {
-            "tiles": len(zone.tiles),
-            "empty_tiles": sum(record.empty for record in zone.records.values()),
-            "missing_tiles": zone.missing,
-            "height_px": lattice.shape[0],
-            "width_px": lattice.shape[1],
-            "valid_share": round(summary.valid_share, 4),
-            "mean": summary.mean,
-            "shifted_tiles": {name: shift for name, shift in shifts.items() if any(shift)},
-        }
-        return store.commit("maps", str(epsg), attempt, wanted, numbers=numbers, inputs=inputs)
+    cog = settings.cog
+    summary = write_cog(
+        path,
+        lattice,
+        settings.dtype,
+        settings.nodata,
+        _blocks(loaded, store, zone, lattice, everything),
+        options=CogOptions(cog.blocksize, cog.compress, overview_resampling=cog.overview_resampling),
+        tags=_tags(loaded, zone),
+        description=loaded.project.predictions.name,
+    )
+    _quicklook(path, loaded)
+    shifts = {tile.name: list(place(tile, lattice).shift) for tile in zone.tiles}
+    return {
+        "tiles": len(zone.tiles),
+        "empty_tiles": sum(record.empty for record in zone.records.values()),
+        "missing_tiles": zone.missing,
+        "height_px": lattice.shape[0],
+        "width_px": lattice.shape[1],
+        "valid_share": round(summary.valid_share, 4),
+        "mean": summary.mean,
+        "shifted_tiles": {name: shift for name, shift in shifts.items() if any(shift)},
+    }
 
 
 def _blocks(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eo_assets.assets.model_card import model_card
+from eo_assets.assets.shared_outputs import Wanted, ensure, live_record
 from eo_assets.assets.training_data import BLOCK_IDS, COLUMNS_FILE
 from eo_assets.core import model as modelling
 from eo_assets.core.recipe import recipe
@@ -29,81 +30,65 @@ def read_metrics(store: TileStore, record: OutputRecord) -> dict[str, Any]:
     return metrics
 
 
+def wanted_model(loaded: LoadedProject, store: TileStore) -> Wanted:
+    """The model that the committed training data make, or the one that the project names."""
+    if loaded.project.model.source != "train":
+        return Wanted(recipe("model", {path.name: checksum(path) for path in _reused_files(loaded, store)}, "1", {}))
+    said = loaded.project.model.model_dump(mode="json")
+    said["parameters"] = {k: v for k, v in said["parameters"].items() if k not in modelling.THREAD_PARAMETERS}
+    inputs = {"training_data": live_record(store, "training_data", "training_data").digest}
+    return Wanted(recipe("model", {"model": said, "offset": _offset_handling(loaded)}, "1", inputs), inputs)
+
+
 def make_model(loaded: LoadedProject, store: TileStore) -> OutputRecord:
     """Commit the trained model, or the one that the project names, unless it is up to date."""
-    settings = loaded.project.model
-    if settings.source != "train":
-        return _adopt_model(loaded, store)
-    samples = store.record("training_data", "training_data")
-    if samples is None:
-        raise ModelError("there is no training data yet; run it first: --only training_data")
-    said = settings.model_dump(mode="json")
-    said["parameters"] = {k: v for k, v in said["parameters"].items() if k not in modelling.THREAD_PARAMETERS}
-    wanted = recipe(
-        "model", {"model": said, "offset": _offset_handling(loaded)}, "1", {"training_data": samples.digest}
-    )
-    record = store.record("model", "model")
-    if record is not None and record.recipe == wanted:
-        return record
-    folder = store.path(samples)
-    columns = tuple(json.loads((folder / COLUMNS_FILE).read_text()))
-    table = modelling.Samples(
-        np.load(folder / f"{FEATURES}.npy"),
-        np.load(folder / f"{loaded.project.reference.name}.npy"),
-        np.load(folder / f"{BLOCK_IDS}.npy"),
-    )
-    training = modelling.Training(
-        settings.kind, settings.parameters, settings.split.train_fraction, settings.split.seed
-    )
-    trained = modelling.train(table, columns, training)
-    with store.attempt("model", "model") as attempt:
-        _write_model(loaded, trained, columns, attempt.folder, samples)
-        numbers = {"samples": len(table.labels), "columns": len(columns), **_headline(trained)}
-        inputs = {"training_data": samples.digest}
-        return store.commit("model", "model", attempt, wanted, numbers=numbers, inputs=inputs)
+    write = _write_trained if loaded.project.model.source == "train" else _write_reused
+    return ensure(store, "model", "model", wanted_model(loaded, store), lambda folder: write(loaded, store, folder))
 
 
-def _write_model(
-    loaded: LoadedProject,
-    trained: modelling.TrainedModel,
-    columns: tuple[str, ...],
-    folder: Path,
-    samples: OutputRecord,
-) -> None:
+def _write_trained(loaded: LoadedProject, store: TileStore, folder: Path) -> dict[str, Any]:
+    settings, samples = loaded.project.model, live_record(store, "training_data", "training_data")
+    source = store.path(samples)
+    columns = tuple(json.loads((source / COLUMNS_FILE).read_text()))
+    tables = (np.load(source / f"{name}.npy") for name in (FEATURES, loaded.project.reference.name, BLOCK_IDS))
+    split = settings.split
+    training = modelling.Training(settings.kind, settings.parameters, split.train_fraction, split.seed)
+    trained = modelling.train(modelling.Samples(*tables), columns, training)
     signature = expected_signature(loaded, columns, trained.classes)
     trained.booster.save_model(folder / MODEL_FILE)
     (folder / SIGNATURE_FILE).write_text(json.dumps(signature.as_json(), indent=1))
     metrics = {"scores": trained.metrics, "importances": trained.importances}
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
     (folder / CARD_FILE).write_text(model_card(loaded, signature, trained.metrics, trained.importances, samples))
+    return {"samples": samples.numbers["samples"], "columns": len(columns), **_headline(trained)}
 
 
-def _adopt_model(loaded: LoadedProject, store: TileStore) -> OutputRecord:
+def _write_reused(loaded: LoadedProject, store: TileStore, folder: Path) -> dict[str, Any]:
     """A model of another project or year: its file, with its signature beside it, which must be this project's."""
-    path = store.store.path(loaded.project.model.source)
-    if path.is_dir():
-        path = path / MODEL_FILE
-    beside = path.with_name(SIGNATURE_FILE)
-    for file in (path, beside):
-        if not file.is_file():
-            raise ModelError(
-                f"{loaded.file}: model.source: {loaded.project.model.source}: {file} does not exist; a reused model "
-                f"needs its {SIGNATURE_FILE} beside it"
-            )
+    model, beside = _reused_files(loaded, store)
     signature = modelling.Signature.from_json(json.loads(beside.read_text()))
     expected = expected_signature(loaded, signature.columns, signature.classes)
     difference = signature.difference(expected) or _unknown_feature(loaded, signature)
     if difference:
-        raise ModelError(f"{loaded.file}: model.source: {path} does not fit this project: {difference}")
-    wanted = recipe("model", {"source": checksum(path), "signature": checksum(beside)}, "1", {})
-    record = store.record("model", "model")
-    if record is not None and record.recipe == wanted:
-        return record
-    with store.attempt("model", "model") as attempt:
-        for file in (path, beside):
-            shutil.copyfile(file, attempt.folder / file.name.replace(path.name, MODEL_FILE))
-        (attempt.folder / METRICS_FILE).write_text(json.dumps({"scores": {}, "importances": {}}))
-        return store.commit("model", "model", attempt, wanted, numbers={"source": str(path)})
+        raise ModelError(f"{loaded.file}: model.source: {model} does not fit this project: {difference}")
+    shutil.copyfile(model, folder / MODEL_FILE)
+    shutil.copyfile(beside, folder / SIGNATURE_FILE)
+    (folder / METRICS_FILE).write_text(json.dumps({"scores": {}, "importances": {}}))
+    return {"source": str(model)}
+
+
+def _reused_files(loaded: LoadedProject, store: TileStore) -> tuple[Path, Path]:
+    named = loaded.project.model.source
+    model = store.store.path(named)
+    model = model / MODEL_FILE if model.is_dir() else model
+    beside = model.with_name(SIGNATURE_FILE)
+    for file in (model, beside):
+        if not file.is_file():
+            raise ModelError(
+                f"{loaded.file}: model.source: {named}: {file} does not exist; a reused model needs its "
+                f"{SIGNATURE_FILE} beside it"
+            )
+    return model, beside
 
 
 def _unknown_feature(loaded: LoadedProject, signature: modelling.Signature) -> str | None:

@@ -128,6 +128,7 @@ def _tell(context: dg.AssetExecutionContext, walk: Walk, outcome: StageOutcome, 
         context.log.warning(f"{outcome.stage} of {outcome.tile}: {outcome.reason}")
     context.log.debug(f"{outcome.stage} of {outcome.tile}: {outcome.status} {outcome.reason}".rstrip())
     if outcome.status == "failed":
+        walk.store.note_failure(outcome.stage, outcome.tile, outcome.reason)
         context.log.error(f"{outcome.stage} of {outcome.tile}: {outcome.reason}\n{outcome.details}")
 
 

@@ -6,6 +6,7 @@ from eo_assets.assets.model import make_model, read_metrics
 from eo_assets.assets.model_card import importance_table, metrics_table
 from eo_assets.assets.outputs import result
 from eo_assets.assets.run_log import run_log
+from eo_assets.assets.shared_outputs import noting_failure
 from eo_assets.assets.training_data import make_training_data
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_store
@@ -24,7 +25,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     )
     def training_data(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The samples of all tiles that have them as one table: features, labels, tile and ground block of each row."""
-        with run_log(loaded, context):
+        with run_log(loaded, context), noting_failure(store, "training_data", "training_data"):
             return result(store, make_training_data(loaded, store))
 
     @dg.asset(
@@ -36,7 +37,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     )
     def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The model, trained on all but the held-out ground blocks and scored on those, with its signature and card."""
-        with run_log(loaded, context):
+        with run_log(loaded, context), noting_failure(store, "model", "model"):
             record = make_model(loaded, store)
             metrics = read_metrics(store, record)
             tables = {

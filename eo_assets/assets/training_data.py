@@ -6,11 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eo_assets.assets.area import tiles_of
+from eo_assets.assets.shared_outputs import Wanted, ensure
 from eo_assets.core import sampling, time_axis
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
@@ -65,39 +67,52 @@ def sampled_tiles(loaded: LoadedProject, store: TileStore) -> SampledTiles:
     return SampledTiles(tuple(used), left_out)
 
 
+def wanted_training_data(loaded: LoadedProject, store: TileStore) -> Wanted:
+    """The samples of the tiles that have them now."""
+    return _wanted(loaded, store, sampled_tiles(loaded, store))
+
+
 def make_training_data(loaded: LoadedProject, store: TileStore) -> OutputRecord:
     """Commit the merged samples, unless the very same are committed."""
-    project, tiles = loaded.project, sampled_tiles(loaded, store)
+    tiles = sampled_tiles(loaded, store)
+    return ensure(
+        store,
+        "training_data",
+        "training_data",
+        _wanted(loaded, store, tiles),
+        lambda folder: _write_table(loaded, store, tiles, folder),
+    )
+
+
+def _wanted(loaded: LoadedProject, store: TileStore, tiles: SampledTiles) -> Wanted:
     records = {tile.name: store.record("samples", tile.name) for tile in tiles.used}
     inputs = {name: record.digest for name, record in records.items() if record is not None}
-    settings = {"reference": project.reference.name, "block_px": project.model.split.block_px}
-    wanted = recipe("training_data", settings, "1", inputs)
-    record = store.record("training_data", "training_data")
-    if record is not None and record.recipe == wanted:
-        return record
-    folders = {tile.name: store.live("samples", tile.name) for tile in tiles.used}
-    dates = time_axis.common_dates({name: time_axis.labels(read_timestamps(path)) for name, path in folders.items()})
-    names = feature_plan(project.features, project.eopatches.data[project.features.bands].source).names
-    with store.attempt("training_data", "training_data") as attempt:
-        tables = [_tile_table(loaded, tile, index, folders[tile.name]) for index, tile in enumerate(tiles.used)]
-        columns = zip(*tables)
-        for name, parts in zip((FEATURES, project.reference.name, TILE_IDS, BLOCK_IDS), columns):
-            np.save(attempt.folder / f"{name}.npy", np.concatenate(parts), allow_pickle=False)
-        (attempt.folder / COLUMNS_FILE).write_text(json.dumps(time_axis.columns(dates, names), indent=1))
-        (attempt.folder / TILES_FILE).write_text(json.dumps([tile.name for tile in tiles.used], indent=1))
-        numbers = {
-            "samples": sum(len(table[0]) for table in tables),
-            "tiles": [tile.name for tile in tiles.used],
-            "left_out": tiles.left_out,
-            "dates": list(dates),
-        }
-        return store.commit("training_data", "training_data", attempt, wanted, numbers=numbers, inputs=inputs)
+    settings = {"reference": loaded.project.reference.name, "block_px": loaded.project.model.split.block_px}
+    return Wanted(recipe("training_data", settings, "1", inputs), inputs)
+
+
+def _write_table(loaded: LoadedProject, store: TileStore, tiles: SampledTiles, folder: Path) -> dict[str, Any]:
+    project = loaded.project
+    samples = {tile.name: store.live("samples", tile.name) for tile in tiles.used}
+    dates = time_axis.common_dates({name: time_axis.labels(read_timestamps(path)) for name, path in samples.items()})
+    features = feature_plan(project.features, project.eopatches.data[project.features.bands].source).names
+    tables = [_tile_table(loaded, tile, index, samples[tile.name]) for index, tile in enumerate(tiles.used)]
+    for name, parts in zip((FEATURES, project.reference.name, TILE_IDS, BLOCK_IDS), zip(*tables)):
+        np.save(folder / f"{name}.npy", np.concatenate(parts), allow_pickle=False)
+    (folder / COLUMNS_FILE).write_text(json.dumps(time_axis.columns(dates, features), indent=1))
+    (folder / TILES_FILE).write_text(json.dumps([tile.name for tile in tiles.used], indent=1))
+    return {
+        "samples": sum(len(table[0]) for table in tables),
+        "tiles": [tile.name for tile in tiles.used],
+        "left_out": tiles.left_out,
+        "dates": list(dates),
+    }
 
 
 def _tile_table(
     loaded: LoadedProject, tile: Tile, index: int, folder: Path
 ) -> tuple[NDArray[np.float32], NDArray[np.generic], NDArray[np.int32], NDArray[np.int64]]:
-    """Rows of one tile: features (n, column), labels, tile ids, ground blocks; without unlabelled and invalid pixels."""
+    """Rows of a tile: features (n, column), labels, tile ids, ground blocks; no unlabelled or invalid pixel."""
     reference = loaded.project.reference
     values = open_array(folder, DATA, FEATURES)[:]
     labels = open_array(folder, DATA_TIMELESS, reference.name)[:].reshape(-1)

@@ -96,8 +96,8 @@ class _Tiffs:
             return np.asarray(tiff.read([band + 1 for band in self._order], window=window))
         except rasterio.errors.RasterioIOError as error:
             raise TileError(
-                f"{tiff.name}: rows {rows.start}-{rows.stop} can't be read: {error}; the file was damaged after "
-                "its delivery: delete the tile's record under _commits in the folder of the tiffs to have it delivered anew"
+                f"{tiff.name}: rows {rows.start}-{rows.stop} can't be read: {error}; it was damaged after its "
+                "delivery: delete the tile's record under _commits in the folder of the tiffs to have it delivered anew"
             ) from None
 
 

