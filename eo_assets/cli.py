@@ -184,5 +184,15 @@ def serve(collections: Path | None, buckets: tuple[str, ...], folder: Path, port
     serve_until_interrupted(ServiceSettings(folder=folder, collections=collections, buckets=mapping, port=port))
 
 
+@sentinel_hub.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("sentinel-hub"), show_default=True)
+@_told
+def stop(folder: Path) -> None:
+    """End the service whose state lies in FOLDER."""
+    from resources.local_sentinel_hub.server import stop as stop_service
+
+    console.print("stopped" if stop_service(folder) else f"no service runs in {folder}")
+
+
 if __name__ == "__main__":
     main()

@@ -31,7 +31,8 @@ def _eolearn() -> Any:
     with warnings.catch_warnings():
         # `fs` and geopandas 0.14 warn of their own old ways on import.
         warnings.simplefilter("ignore")
-        import s3fs  # type: ignore[import-untyped]  # noqa: F401  eo-learn looks for it among the loaded modules before it opens any Zarr array
-        import zarr  # noqa: F401
+        # eo-learn looks for these two among the loaded modules before it opens any Zarr array.
+        for name in ("s3fs", "zarr"):
+            importlib.import_module(name)
 
         return importlib.import_module("eolearn.core")

@@ -6,12 +6,13 @@ bounded number in flight. Faults that may pass and lost workers are tried again;
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from dagster_ray import Lifecycle, RayResource
+from dagster_ray import RayResource
 from pydantic import Field
 
 from eo_assets.errors import EoAssetsError, TransientError
@@ -43,9 +44,6 @@ class RayCluster(RayResource):  # type: ignore[misc]
     Nothing is started by a run whose tiles are all up to date.
     """
 
-    lifecycle: Lifecycle = Field(
-        default_factory=lambda: Lifecycle(create=False, wait=False, connect=False, cleanup="never")
-    )
     mode: Literal["local", "address"] = "local"
     address: str = Field("auto", description="the cluster's address in mode `address`")
     workers: int = Field(0, ge=0, description="CPUs that Ray uses on this machine; 0: all of them")
@@ -75,6 +73,11 @@ class RayCluster(RayResource):  # type: ignore[misc]
     def ready(self) -> bool:
         """Nothing has to be waited for in either mode."""
         return True
+
+    @contextlib.contextmanager
+    def yield_for_execution(self, context: Any) -> Iterator[RayCluster]:
+        """Start nothing: the first tile does. Ray stays for the next launch of this process and ends with it."""
+        yield self
 
     def connect(self, context: Any = None) -> Any:
         """Join the cluster, or start Ray here, once a process."""
@@ -139,7 +142,7 @@ class RayCluster(RayResource):  # type: ignore[misc]
             return function(item)
 
         # A function in a function travels by value: by name, it would make every worker import this module and Dagster.
-        task = ray.remote(call).options(max_retries=self.tries - 1, retry_exceptions=[TransientError])
+        task = ray.remote(max_retries=self.tries - 1, retry_exceptions=[TransientError])(call)
         shared = ray.put(function)  # travels once, not with every tile
         limits = _largest_node(ray)
 

@@ -12,8 +12,6 @@ import dagster as dg
 from eo_assets.stages.quicklooks import QUICKLOOK
 from resources.tile_store import OutputRecord, TileStore
 
-DATA_VERSION_TAG = "dagster/data_version"
-
 
 def metadata_of(store: TileStore, record: OutputRecord, *, picture: bool = True) -> dict[str, Any]:
     """A record's numbers, place and recipe; its quicklook inline where it has one."""
@@ -34,14 +32,33 @@ def metadata_of(store: TileStore, record: OutputRecord, *, picture: bool = True)
 
 
 def materialization(
-    store: TileStore, key: dg.AssetKey, partition: str, record: OutputRecord, *, picture: bool
+    store: TileStore,
+    key: dg.AssetKey,
+    partition: str,
+    record: OutputRecord,
+    made_from: Mapping[str, str],
+    *,
+    code_version: str,
+    picture: bool,
 ) -> dg.AssetMaterialization:
-    """The event of one tile of one stage; its data version is the record's digest."""
+    """The event of one tile of one stage; its data version is the record's digest.
+
+    `made_from` are the digests of its upstream assets, by name: with them Dagster tells what is stale by data versions.
+    Without them it would call a tile unsynced whenever an upstream output was stamped again, changed or not.
+    """
+    project = key.path[0]
     return dg.AssetMaterialization(
         asset_key=key,
         partition=partition,
         metadata=metadata_of(store, record, picture=picture),
-        tags={DATA_VERSION_TAG: record.digest},
+        tags={
+            "dagster/data_version": record.digest,
+            "dagster/data_version_is_user_provided": "true",
+            "dagster/code_version": code_version,
+            **{f"dagster/input_data_version/{project}/{name}": digest for name, digest in made_from.items()},
+            # Dagster looks for both; a pointer to an event is of no use where the digest says it all.
+            **{f"dagster/input_event_pointer/{project}/{name}": "NULL" for name in made_from},
+        },
     )
 
 

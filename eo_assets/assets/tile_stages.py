@@ -20,6 +20,7 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_walk
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.ray_cluster import RayCluster
+from resources.tile_store import OutputRecord
 
 UPSTREAM = {
     "tiffs": ("tile_grid",),
@@ -54,7 +55,7 @@ def tile_assets(loaded: LoadedProject) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name=f"{prefix}__tile_stages",
-        specs=[_spec(prefix, stage) for stage in TILE_STAGES],
+        specs=[_spec(prefix, stage.name, stage.code_version) for stage in tile_walk(loaded).stages],
         partitions_def=tile_partitions(prefix),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -79,7 +80,7 @@ def tile_assets(loaded: LoadedProject) -> dg.AssetsDefinition:
     return tile_stages
 
 
-def _spec(prefix: str, stage: str) -> dg.AssetSpec:
+def _spec(prefix: str, stage: str, code_version: str) -> dg.AssetSpec:
     return dg.AssetSpec(
         [prefix, stage],
         deps=[dg.AssetKey([prefix, name]) for name in UPSTREAM[stage]],
@@ -87,6 +88,7 @@ def _spec(prefix: str, stage: str) -> dg.AssetSpec:
         group_name=prefix,
         kinds=KINDS.get(stage, {"eolearn"}),
         skippable=True,
+        code_version=code_version,
     ).with_io_manager_key("eopatch_io_manager")
 
 
@@ -122,14 +124,30 @@ def _unlabelled(walk: Walk, plan: TilePlan, stages: list[str]) -> list[Tile]:
 def _tell(context: dg.AssetExecutionContext, walk: Walk, outcome: StageOutcome, tiles: int) -> None:
     if outcome.good and outcome.record is not None:
         key = next(key for key in context.selected_asset_keys if key.path[-1] == outcome.stage)
-        event = materialization(walk.store, key, outcome.tile, outcome.record, picture=tiles <= INLINE_PICTURES)
-        context.log_event(event)
+        context.log_event(
+            materialization(
+                walk.store,
+                key,
+                outcome.tile,
+                outcome.record,
+                _made_from(walk, outcome.stage, outcome.record),
+                code_version=walk.selected([outcome.stage])[0].code_version,
+                picture=tiles <= INLINE_PICTURES,
+            )
+        )
     if outcome.status == "kept":
         context.log.warning(f"{outcome.stage} of {outcome.tile}: {outcome.reason}")
     context.log.debug(f"{outcome.stage} of {outcome.tile}: {outcome.status} {outcome.reason}".rstrip())
     if outcome.status == "failed":
         walk.store.note_failure(outcome.stage, outcome.tile, outcome.reason)
         context.log.error(f"{outcome.stage} of {outcome.tile}: {outcome.reason}\n{outcome.details}")
+
+
+def _made_from(walk: Walk, stage: str, record: OutputRecord) -> dict[str, str]:
+    """The digests of a stage's upstream assets. The grid is no input of a tile's recipe, its cell is: any grid fits."""
+    shared = walk.store.record("tile_grid", "tile_grid")
+    digests = {**({"tile_grid": shared.digest} if shared else {}), **record.inputs}
+    return {name: digests[name] for name in UPSTREAM[stage] if name in digests}
 
 
 class _Problems:

@@ -150,7 +150,7 @@ class _Writer:
 
 
 def as_table(block: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Features (time, y, x, feature) as rows (n, time * feature), and which pixels (y, x) those are: all with a value."""
+    """Features (time, y, x, feature) as rows (n, time * feature), and the pixels (y, x) with any value: a row each."""
     valid = np.asarray(~np.isnan(block).all(axis=(0, 3)))
     columns = block.shape[0] * block.shape[3]
     return np.ascontiguousarray(block[:, valid].transpose(1, 0, 2)).reshape(int(valid.sum()), columns), valid

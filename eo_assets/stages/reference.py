@@ -112,7 +112,7 @@ class ReferenceStage:
         for rows in _spans(tile.shape[0], ROWS):
             block = np.full((rows.stop - rows.start, tile.shape[1]), self.reference.nodata, dtype=self.reference.dtype)
             if shapes:
-                transform = tile.transform * tile.transform.translation(0, rows.start)
+                transform = tile.transform @ tile.transform.translation(0, rows.start)
                 rasterize(shapes, out=block, transform=transform)
             yield rows, block[..., None]
 

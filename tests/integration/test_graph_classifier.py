@@ -14,6 +14,7 @@ import rasterio
 import zarr
 from numpy.typing import NDArray
 
+from eo_assets.core.scores import held_out_blocks
 from eo_assets.core.tile import Tile
 
 CODES, UNKNOWN, SIDE, LEFT, TOP, RESOLUTION = [10, 20, 40], 0, 128, 640 * 782, 640 * 9064, 10
@@ -144,7 +145,7 @@ def test_scores_are_those_of_the_stored_model_on_blocks_it_has_not_seen(fields: 
     encoded = np.searchsorted(CODES, data["LAND_COVER"])
     guessed = model.booster.predict(data["FEATURES"]).argmax(axis=1)
     blocks, block_of = np.unique(data["BLOCK_IDS"], axis=0, return_inverse=True)
-    held = held_out_blocks(blocks, block_of, encoded, guessed, said)
+    held = blocks_held_out(blocks, block_of)
     assert 0 < len(held) < len(blocks)
     scored = np.isin(block_of, held)
     assert said["scored_samples"] == scored.sum() and said["training_samples"] == (~scored).sum()
@@ -153,11 +154,9 @@ def test_scores_are_those_of_the_stored_model_on_blocks_it_has_not_seen(fields: 
     assert said["model"]["accuracy"] == pytest.approx((encoded[scored] == guessed[scored]).mean())
 
 
-def held_out_blocks(blocks: Any, block_of: Any, truth: Any, guessed: Any, said: Any) -> NDArray[np.intp]:
-    """The blocks that were held out, found by training again: only those left out of training can be them."""
-    from eo_assets.core.scores import held_out_blocks as split
-
-    held = split(blocks[block_of], 0.8, 42)
+def blocks_held_out(blocks: Any, block_of: Any) -> NDArray[np.intp]:
+    """The blocks that the project's split and seed hold out; none is on both sides."""
+    held = held_out_blocks(blocks[block_of], 0.8, 42)
     inside, outside = set(block_of[held]), set(block_of[~held])
     assert not inside & outside
     return np.array(sorted(inside))

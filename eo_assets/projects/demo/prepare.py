@@ -94,7 +94,7 @@ def _covered_parts(shapes: Any, shape: tuple[int, int], transform: Any) -> NDArr
     fine = rasterize(
         ((geometry, 1) for geometry in shapes),
         out_shape=(shape[0] * PARTS, shape[1] * PARTS),
-        transform=transform * transform.scale(1 / PARTS),
+        transform=transform @ transform.scale(1 / PARTS),
         dtype="uint8",
     )
     return fine.reshape(shape[0], PARTS, shape[1], PARTS).sum(axis=(1, 3), dtype=np.int64)

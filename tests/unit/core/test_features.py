@@ -1,0 +1,78 @@
+"""Features against a second, slow calculation, and against the ways in which bands may be stored."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from eo_assets.core.features import FeaturePlan, feature_stack, normalized_difference
+
+FACTOR = 0.0001
+PLAN = FeaturePlan(names=("NDVI", "NDWI", "B04", "B08"), indices=((2, 1), (0, 2)), bands=(1, 2))
+
+stacks = arrays(np.uint16, array_shapes(min_dims=4, max_dims=4, max_side=4).map(lambda shape: (*shape[:3], 3)))
+
+
+def slowly(numbers: np.ndarray, factor: float) -> np.ndarray:
+    """PLAN, pixel by pixel, in Python floats."""
+    out = np.empty((*numbers.shape[:3], 4), dtype=np.float32)
+    for place in np.ndindex(numbers.shape[:3]):
+        green, red, nir = (float(number) * factor for number in numbers[place])
+        ndvi = (nir - red) / (nir + red) if nir + red else float("nan")
+        ndwi = (green - nir) / (green + nir) if green + nir else float("nan")
+        out[place] = (ndvi, ndwi, red, nir)
+    return out
+
+
+@given(stacks)
+def test_equals_the_slow_calculation_bit_by_bit(numbers: np.ndarray) -> None:
+    found = feature_stack(numbers, FACTOR, None, PLAN)
+    assert found.dtype == np.float32
+    assert found.tobytes() == slowly(numbers, FACTOR).tobytes() or np.array_equal(
+        found, slowly(numbers, FACTOR), equal_nan=True
+    )
+
+
+@given(stacks, st.sampled_from([np.int32, np.int64, np.uint32, np.float32, np.float64]))
+def test_does_not_depend_on_how_numbers_are_stored(numbers: np.ndarray, dtype: type) -> None:
+    first = feature_stack(numbers, FACTOR, None, PLAN)
+    np.testing.assert_array_equal(feature_stack(numbers.astype(dtype), FACTOR, None, PLAN), first)
+    np.testing.assert_array_equal(feature_stack(np.asfortranarray(numbers), FACTOR, None, PLAN), first)
+
+
+@given(stacks, st.data())
+def test_invalid_pixels_are_nan_in_every_column_and_change_no_other(numbers: np.ndarray, data: st.DataObject) -> None:
+    valid = data.draw(arrays(bool, numbers.shape[:3]))
+    found = feature_stack(numbers, FACTOR, valid, PLAN)
+    assert np.isnan(found[~valid]).all()
+    np.testing.assert_array_equal(found[valid], feature_stack(numbers, FACTOR, None, PLAN)[valid])
+
+
+def test_an_index_of_zeros_is_nan_and_its_bands_are_zero() -> None:
+    found = feature_stack(np.zeros((1, 1, 1, 3), np.uint16), FACTOR, None, PLAN)[0, 0, 0]
+    assert np.isnan(found[:2]).all()
+    assert (found[2:] == 0).all()
+
+
+@settings(max_examples=25)
+@given(arrays(np.float64, 20, elements=st.floats(0, 1)), arrays(np.float64, 20, elements=st.floats(0, 1)))
+def test_an_index_of_reflectances_lies_between_minus_one_and_one(first: np.ndarray, second: np.ndarray) -> None:
+    index = normalized_difference(first, second)
+    assert (np.isnan(index) == (first + second == 0)).all()
+    assert (np.abs(index[~np.isnan(index)]) <= 1).all()
+
+
+def test_opposite_values_are_nan_and_not_infinite() -> None:
+    assert np.isnan(normalized_difference(np.array([0.25]), np.array([-0.25]))).all()
+
+
+def test_nan_bands_stay_nan() -> None:
+    numbers = np.array([[[[np.nan, 1.0, 2.0]]]])
+    found = feature_stack(numbers, 1.0, None, PLAN)[0, 0, 0]
+    np.testing.assert_array_equal(np.isnan(found), [False, True, False, False])
+
+
+@pytest.mark.parametrize("dates", [0, 3])
+def test_any_number_of_dates(dates: int) -> None:
+    assert feature_stack(np.ones((dates, 2, 2, 3), np.uint16), FACTOR, None, PLAN).shape == (dates, 2, 2, 4)

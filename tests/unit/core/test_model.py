@@ -1,0 +1,200 @@
+"""Training, the codes of classes, and signatures that tell what differs."""
+
+import dataclasses
+import json
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pytest
+
+from eo_assets.core import model as modelling
+from eo_assets.core.model import Samples, Signature, Training, class_probabilities, first_difference, predict, train
+from eo_assets.errors import ModelError
+
+COLUMNS = ("NDVI_2020-01-01", "B04_2020-01-01", "B08_2020-01-01")
+SIGNATURE = Signature("lightgbm_regressor", COLUMNS, 0.0001, "GHSL", ("s2: harmonised",))
+SMALL = {"n_estimators": 12, "num_leaves": 7, "min_data_in_leaf": 5}
+
+
+def samples(labels: Any = None, n: int = 400, seed: int = 0) -> Samples:
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, 3)).astype(np.float32)
+    blocks = np.stack([np.full(n, 32630), np.arange(n) // 40, np.zeros(n, int)], axis=1)
+    return Samples(features, features[:, 0] * 10 if labels is None else labels(features), blocks)
+
+
+def training(kind: str = "lightgbm_regressor", **parameters: Any) -> Training:
+    return Training(kind, {**SMALL, **parameters}, 0.8, 42)  # type: ignore[arg-type]
+
+
+def classes_of(*codes: int) -> Any:
+    return lambda f: np.asarray(codes, np.uint8)[np.digitize(f[:, 0], np.linspace(-0.5, 0.5, len(codes) - 1))]
+
+
+def trees(booster: lightgbm.Booster) -> str:
+    """The model without the list of the parameters it was trained with."""
+    return booster.model_to_string().split("\nparameters:")[0]
+
+
+def test_a_model_beats_the_mean_on_blocks_it_has_not_seen() -> None:
+    found = train(samples(), COLUMNS, training())
+    for split in ("held_out_blocks", "random_split"):
+        scores = found.metrics[split]
+        assert scores["training_samples"] + scores["scored_samples"] == 400
+        assert scores["model"]["r2"] > 0.5 > scores["trivial"]["r2"]
+    assert found.metrics["held_out_blocks"]["scored_samples"] == 80
+    assert found.booster.feature_name() == list(COLUMNS)
+    assert sum(found.importances.values()) == pytest.approx(1)
+    assert max(found.importances, key=found.importances.__getitem__) == COLUMNS[0]
+
+
+def test_the_same_samples_and_seed_give_the_same_model() -> None:
+    first, second = (train(samples(), COLUMNS, training(colsample_bytree=0.66)) for _ in range(2))
+    assert first.booster.model_to_string() == second.booster.model_to_string()
+    assert first.metrics == second.metrics
+    other = train(samples(), COLUMNS, dataclasses.replace(training(colsample_bytree=0.66), seed=1))
+    assert trees(other.booster) != trees(first.booster)
+
+
+@pytest.mark.parametrize("name", sorted(modelling.THREAD_PARAMETERS))
+def test_threads_do_not_change_the_model(name: str) -> None:
+    one, two = (train(samples(), COLUMNS, training(**{name: threads})) for threads in (1, 2))
+    assert trees(one.booster) == trees(two.booster)
+
+
+def test_every_lightgbm_name_of_the_threads_is_left_out_of_recipes() -> None:
+    aliases = lightgbm.basic._ConfigAliases.get("num_threads")
+    assert aliases <= modelling.THREAD_PARAMETERS
+
+
+def test_every_lightgbm_name_of_the_trees_is_understood() -> None:
+    aliases = lightgbm.basic._ConfigAliases.get("num_iterations")
+    assert aliases <= set(modelling.TREE_PARAMETERS)
+    found = train(samples(), COLUMNS, Training("lightgbm_regressor", {"num_iterations": 3}, 0.8, 1))
+    assert found.booster.num_trees() == 3
+
+
+@pytest.mark.parametrize("codes", [(7, 200), (1, 5, 9), (0, 1, 2, 254)])
+def test_classes_come_back_with_their_own_codes(codes: tuple[int, ...]) -> None:
+    table = samples(classes_of(*codes))
+    found = train(table, COLUMNS, training("lightgbm_classifier"))
+    assert found.classes == codes
+    probabilities = class_probabilities(predict(found.booster, table.features))
+    assert probabilities.shape == (400, len(codes))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    guessed = np.asarray(codes)[probabilities.argmax(axis=1)]
+    assert (guessed == table.labels).mean() > 0.8
+    assert (
+        found.metrics["held_out_blocks"]["model"]["accuracy"] > found.metrics["held_out_blocks"]["trivial"]["accuracy"]
+    )
+
+
+def test_a_class_that_only_held_out_blocks_have_is_no_error() -> None:
+    table = samples(classes_of(1, 2))
+    held = modelling.scores.held_out_blocks(table.blocks, 0.8, 42)
+    labels = np.where(held, 3, table.labels)
+    found = train(Samples(table.features, labels, table.blocks), COLUMNS, training("lightgbm_classifier"))
+    assert found.classes == (1, 2, 3)
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"one class only \(\[4\]\)"):
+        train(samples(lambda f: np.full(len(f), 4)), COLUMNS, training("lightgbm_classifier"))
+
+
+def test_shares_are_no_classes() -> None:
+    with pytest.raises(ModelError, match=r"1\.5.*lightgbm_regressor"):
+        train(samples(lambda f: np.where(f[:, 0] > 0, 1.5, 1.0)), COLUMNS, training("lightgbm_classifier"))
+
+
+def test_whole_numbers_stored_as_floats_are_classes() -> None:
+    found = train(samples(lambda f: np.where(f[:, 0] > 0, 3.0, 1.0)), COLUMNS, training("lightgbm_classifier"))
+    assert found.classes == (1, 3)
+
+
+def test_constant_labels_give_a_constant() -> None:
+    table = samples(lambda f: np.full(len(f), 5, np.uint8))
+    found = train(table, COLUMNS, training())
+    np.testing.assert_allclose(predict(found.booster, table.features), 5)
+    assert set(found.importances.values()) == {0}
+
+
+def test_nan_features_are_learnt_from() -> None:
+    table = samples()
+    features = table.features.copy()
+    features[::3, 1] = np.nan
+    features[:, 2] = np.nan
+    found = train(Samples(features, table.labels, table.blocks), COLUMNS, training())
+    assert found.metrics["held_out_blocks"]["model"]["r2"] > 0.5
+    assert not np.isnan(predict(found.booster, np.full((2, 3), np.nan, np.float32))).any()
+
+
+def test_one_block_is_trained_on_and_not_scored() -> None:
+    table = samples()
+    found = train(Samples(table.features, table.labels, table.blocks * 0), COLUMNS, training())
+    assert found.metrics["held_out_blocks"] == {"training_samples": 400, "scored_samples": 0}
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_samples_are_refused(count: int) -> None:
+    with pytest.raises(ModelError, match=f"{count} samples are too few"):
+        train(samples(n=count), COLUMNS, training())
+
+
+def test_parameters_that_lightgbm_refuses_are_named() -> None:
+    with pytest.raises(ModelError, match=r"model\.parameters .*num_leaves"):
+        train(samples(), COLUMNS, training(num_leaves=1))
+
+
+def test_a_signature_survives_json() -> None:
+    for signature in (SIGNATURE, dataclasses.replace(SIGNATURE, kind="lightgbm_classifier", classes=(1, 7))):
+        assert Signature.from_json(json.loads(json.dumps(signature.as_json()))) == signature
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        [],
+        {"kind": "lightgbm_regressor"},
+        SIGNATURE.as_json() | {"factor": "ten"},
+        SIGNATURE.as_json() | {"columns": 3},
+    ],
+)
+def test_what_is_no_signature_is_told(broken: Any) -> None:
+    with pytest.raises(ModelError, match="not a model's signature"):
+        Signature.from_json(broken)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("kind", "lightgbm_classifier", "kind: the model has 'lightgbm_regressor', the project 'lightgbm_classifier'"),
+        ("factor", 1.0, "factor: the model has 0.0001, the project 1.0"),
+        ("reference", "BUILT_UP", "reference: the model has 'GHSL', the project 'BUILT_UP'"),
+        ("offset_handling", ("s2: as delivered",), "offset_handling"),
+        ("columns", (COLUMNS[0], *COLUMNS[:0:-1]), f"column 1: the model has {COLUMNS[1]}, the project {COLUMNS[2]}"),
+        ("columns", COLUMNS[:1], f"column 1: the model has {COLUMNS[1]}, the project none"),
+        ("columns", (*COLUMNS, "B11_2020-01-01"), "column 3: the model has none, the project B11_2020-01-01"),
+        ("columns", (), f"column 0: the model has {COLUMNS[0]}, the project none"),
+    ],
+)  # fmt: skip
+def test_the_difference_of_signatures_is_told(field: str, value: Any, told: str) -> None:
+    assert SIGNATURE.difference(SIGNATURE) is None
+    assert told in (SIGNATURE.difference(dataclasses.replace(SIGNATURE, **{field: value})) or "")
+
+
+def test_every_field_but_the_classes_counts() -> None:
+    # A project can't know its classes before it is trained: they are the model's own.
+    others = {"kind": "x", "columns": (), "factor": 2.0, "reference": "x", "offset_handling": (), "classes": (1,)}
+    assert set(others) == {field.name for field in dataclasses.fields(Signature)}
+    changed = {name: dataclasses.replace(SIGNATURE, **{name: value}) for name, value in others.items()}
+    assert [name for name, other in changed.items() if SIGNATURE.difference(other) is None] == ["classes"]
+
+
+def test_first_difference() -> None:
+    assert first_difference("abc", "abc") is None
+    assert first_difference("abc", "abd") == 2
+    assert first_difference("abc", "ab") == 2
+    assert first_difference("", "ab") == 0
