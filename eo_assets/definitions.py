@@ -21,7 +21,7 @@ from eo_assets.project import LoadedProject
 from eo_assets.project_file import load_project
 from eo_assets.stages.build import tile_store
 from jobs.project_jobs import project_jobs
-from resources.io_managers import CogIOManager, EOPatchIOManager, ModelIOManager, TableIOManager
+from resources.io_managers import CogIOManager, EOPatchIOManager, ModelIOManager, TableIOManager, TiffsIOManager
 from resources.local_sentinel_hub.evalscript import inspect_script
 from resources.ray_cluster import RayCluster
 
@@ -48,6 +48,7 @@ def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: A
         "ray_cluster": RayCluster(),
         "progress": dg.ResourceDefinition.hardcoded_resource(LogProgress()),
         "eopatch_io_manager": EOPatchIOManager(stores),
+        "tiffs_io_manager": TiffsIOManager(stores),
         "table_io_manager": TableIOManager(stores),
         "model_io_manager": ModelIOManager(stores),
         "cog_io_manager": CogIOManager(stores),

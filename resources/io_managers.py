@@ -97,6 +97,16 @@ class EOPatchIOManager(StoreIOManager):
         save_eopatch(value, folder)
 
 
+class TiffsIOManager(StoreIOManager):
+    """What the service delivered for a tile: the path of each GeoTIFF by its output, and `userdata` as plain values."""
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """Paths for rasterio to open, and the values of `userdata.json`."""
+        tiffs: dict[str, Any] = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".tif", ".tiff")}
+        userdata = folder / "userdata.json"
+        return {**tiffs, "userdata": json.loads(userdata.read_text())} if userdata.exists() else tiffs
+
+
 class TableIOManager(StoreIOManager):
     """Tables and vectors. A folder of several files is a dict by file stem.
 

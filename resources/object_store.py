@@ -13,7 +13,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -79,6 +78,8 @@ class LocalFolder:
         except OSError:
             shutil.copyfile(source, temporary)
         temporary.replace(target)
+        # Renaming one link of a file over another link of it does nothing at all.
+        temporary.unlink(missing_ok=True)
 
     def keys(self, prefix: str) -> Iterator[str]:
         """The keys of the objects directly under a prefix, sorted; locks and temporary files are left out."""
@@ -97,12 +98,13 @@ class LocalFolder:
     def _write_beside(self, key: str, data: bytes) -> Path:
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
+        # Not `tempfile`: its files are private to their owner, and a project folder is shared as far as the umask says.
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        return Path(name)
+        return temporary
 
     @contextlib.contextmanager
     def _locked(self, key: str) -> Iterator[None]:

@@ -18,7 +18,7 @@ from eo_assets.core.tile import Tile
 from eo_assets.core.utm_grid import UtmGrid
 from eo_assets.errors import AreaError
 from eo_assets.project import CustomGridSettings, LoadedProject, SentinelHubGridSettings, UtmGridSettings
-from eo_assets.stages.build import input_folder, tile_store
+from eo_assets.stages.build import input_folder, input_folders, tile_store
 from resources.grid_files import read_custom_grid, read_grid, write_grid
 from resources.object_store import file_checksum
 from resources.tile_store import OutputRecord, TileStore
@@ -52,13 +52,14 @@ def project_area(loaded: LoadedProject, file: Path | None = None) -> Area:
     """The area of the project's own files, or of one other file."""
     if file is not None:
         return read_area([file])
-    folder, pattern = input_folder(loaded), loaded.project.area.files
-    paths = sorted(folder.glob(pattern))
-    if not paths:
-        raise AreaError(
-            f"{loaded.file}: area.files: {pattern}: no file in {folder} matches; put the area of interest there"
-        )
-    return read_area(paths)
+    pattern, folders = loaded.project.area.files, input_folders(loaded)
+    for folder in folders:
+        paths = sorted(folder.glob(pattern))
+        if paths:
+            return read_area(paths)
+    raise AreaError(
+        f"{loaded.file}: area.files: {pattern}: no file in {folders[0]} matches; put the area of interest there"
+    )
 
 
 def project_grid(loaded: LoadedProject) -> Grid:

@@ -1,6 +1,7 @@
 """`maps`: the predictions of a zone's tiles as one Cloud Optimized GeoTIFF."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,7 +207,7 @@ def _tags(loaded: LoadedProject, zone: ZoneTiles) -> dict[str, str]:
 def _quicklook(path: Path, loaded: LoadedProject) -> None:
     settings = loaded.project
     with rasterio.open(path) as tiff:
-        step = max(1, max(tiff.shape) // MAP_PICTURE_SIDE)
+        step = max(1, math.ceil(max(tiff.shape) / MAP_PICTURE_SIDE))
         values = tiff.read(1, out_shape=(max(1, tiff.height // step), max(1, tiff.width // step)))
     classes = settings.model.kind == "lightgbm_classifier"
     write_values(

@@ -89,7 +89,7 @@ def _spec(prefix: str, stage: str, code_version: str) -> dg.AssetSpec:
         kinds=KINDS.get(stage, {"eolearn"}),
         skippable=True,
         code_version=code_version,
-    ).with_io_manager_key("eopatch_io_manager")
+    ).with_io_manager_key("tiffs_io_manager" if stage == "tiffs" else "eopatch_io_manager")
 
 
 def _outcomes(

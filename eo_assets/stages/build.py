@@ -37,6 +37,15 @@ def input_folder(loaded: LoadedProject) -> Path:
     return open_store(loaded.project_folder).path(loaded.project.folder("input_data"))
 
 
+def input_folders(loaded: LoadedProject) -> list[Path]:
+    """Where the area's files are looked for: in the project folder, then beside the project file, which may bring them.
+
+    A project in a bucket can be planned from the files beside it, without the bucket.
+    """
+    beside = loaded.file.parent / "input-data"
+    return [beside] if "://" in loaded.project_folder else [input_folder(loaded), beside]
+
+
 def sentinel_hub(loaded: LoadedProject, name: str) -> SentinelHub:
     """A handle on a deployment that the project names."""
     service = loaded.project.service(name)

@@ -31,7 +31,8 @@ FORBIDDEN = {
     },
     "eo_assets/stages": {
         *SHELL, "geopandas", "pandas", "eolearn", "boto3", "jobs", "eo_assets.assets", "eo_assets.definitions",
-        "eo_assets.cli", "eo_assets.partitions", "resources.io_managers", "resources.ray_cluster", "resources.eolearn_bridge",
+        "eo_assets.cli", "eo_assets.partitions", "resources.io_managers", "resources.ray_cluster",
+        "resources.eolearn_bridge",
     },
     "resources": {"jobs", "eo_assets.stages", "eo_assets.assets", "eo_assets.definitions", "eo_assets.cli"},
     "eo_assets/assets": {"jobs", "eo_assets.cli", "eo_assets.definitions"},
