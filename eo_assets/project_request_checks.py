@@ -32,6 +32,10 @@ def check_collections(imagery: Imagery) -> Iterator[Finding]:
     if len(ids) > 1 and (None in ids or len(set(ids)) != len(ids)):
         remedy = "give each its own id, the one that the evalscript's setup() calls datasource"
         yield Finding(("imagery", "collections"), ids, "several collections without an id of their own", remedy)
+    services = sorted({collection.service for collection in imagery.collections})
+    if len(services) > 1:
+        what = "the collections of one request are on different services, and a request goes to one"
+        yield Finding(("imagery", "collections"), services, what, "take collections that one service holds")
 
 
 def check_reference_collection(reference: Reference) -> Iterator[Finding]:

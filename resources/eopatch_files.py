@@ -85,7 +85,12 @@ def open_array(folder: Path, kind: str, name: str) -> zarr.Array:
     path = Path(_array_path(folder, kind, name))
     if not path.exists():
         raise StoreError(f"{path} does not exist; the EOPatch in {folder} has no {kind}/{name}")
-    return zarr.open_array(zarr.DirectoryStore(str(path)), mode="r")
+    array = zarr.open_array(zarr.DirectoryStore(str(path)), mode="r")
+    codecs = {codec.codec_id for codec in (array.compressor, *(array.filters or ())) if codec is not None}
+    if "pickle" in codecs:
+        # Reading it would run whatever its writer, who may be anybody with access to the folder, put there.
+        raise StoreError(f"{path} is stored with pickle, which is never read; write it with another codec")
+    return array
 
 
 class DigitalNumbers:

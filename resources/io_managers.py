@@ -102,7 +102,8 @@ class TiffsIOManager(StoreIOManager):
 
     def read(self, folder: Path) -> dict[str, Any]:
         """Paths for rasterio to open, and the values of `userdata.json`."""
-        tiffs: dict[str, Any] = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix in (".tif", ".tiff")}
+        files = sorted(path for path in folder.iterdir() if path.suffix in (".tif", ".tiff"))
+        tiffs: dict[str, Any] = {path.stem: path for path in files}
         userdata = folder / "userdata.json"
         return {**tiffs, "userdata": json.loads(userdata.read_text())} if userdata.exists() else tiffs
 

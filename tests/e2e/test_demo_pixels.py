@@ -62,7 +62,8 @@ def test_reflectance_is_the_digital_number_times_a_ten_thousandth_bit_for_bit(de
 
 
 @pytest.mark.parametrize(
-    ("position", "name", "first", "second"), [(0, "NDVI", "B08", "B04"), (1, "NDWI", "B03", "B08"), (2, "NDBI", "B11", "B08")]
+    ("position", "name", "first", "second"),
+    [(0, "NDVI", "B08", "B04"), (1, "NDWI", "B03", "B08"), (2, "NDBI", "B11", "B08")],
 )
 def test_an_index_is_its_formula_over_the_scene(
     demo: Any, source: Source, position: int, name: str, first: str, second: str

@@ -1,4 +1,4 @@
-"""Whole graphs over a tiny made-up scene: two dates, three land covers, UTM tiles of 64 pixels, real service, real Ray."""
+"""Whole graphs over a tiny made-up scene: two dates, three land covers, 64-pixel tiles; service and Ray are real."""
 
 from __future__ import annotations
 
@@ -147,10 +147,10 @@ class Graph:
         """The tiles of the first project."""
         return tiles_of(self.store)
 
-    def run(self, *only: str, tiles: tuple[str, ...] = (), project: LoadedProject | None = None) -> list[LaunchResult]:
+    def run(self, *only: str, project: LoadedProject | None = None, rebuy: bool = False) -> list[LaunchResult]:
         """Launch assets and what they need (none named: all)."""
         launcher = Launcher(project or self.loaded, self.definitions, self.instance)
-        return list(launcher.run(Request(only, tiles)))
+        return list(launcher.run(Request(only, rebuy=rebuy)))
 
     def load(self, asset: str, partition_key: str | None = None) -> Any:
         """`defs.load_asset_value` of an asset of the first project."""
@@ -179,7 +179,8 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     result = dict(base)
     for key, value in changes.items():
         mine = result.get(key)
-        same_kind = isinstance(mine, dict) and isinstance(value, dict) and mine.get("kind") == value.get("kind", mine.get("kind"))
+        both = isinstance(mine, dict) and isinstance(value, dict)
+        same_kind = both and value.get("kind", mine.get("kind")) == mine.get("kind")
         result[key] = merged(mine, value) if same_kind else value
     return result
 
@@ -194,8 +195,8 @@ def write_world(folder: Path) -> Scene:
     """Collections, evalscript, area and labels (as polygons and as a raster) of the made-up scene."""
     random = np.random.default_rng(11)
     scene = _draw_scene(random)
-    (folder / "fields.js").write_text(EVALSCRIPT)
     (folder / "input-data").mkdir(parents=True)
+    (folder / "fields.js").write_text(EVALSCRIPT)
     (folder / "input-data/aoi.geojson").write_text(_outline())
     (folder / "input-data/fields.geojson").write_text(_polygons(scene))
     _write_tiff(folder / "input-data/cover.tif", scene.labels, RESOLUTION, nodata=UNKNOWN)
@@ -255,8 +256,16 @@ def _polygons(scene: Scene) -> str:
 def _write_tiff(path: Path, values: NDArray[Any], resolution: int, nodata: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
-        path, "w", driver="COG", height=values.shape[0], width=values.shape[1], count=1, dtype=values.dtype.name,
-        crs=f"EPSG:{EPSG}", transform=Affine(resolution, 0, LEFT, 0, -resolution, TOP), nodata=nodata,
+        path,
+        "w",
+        driver="COG",
+        height=values.shape[0],
+        width=values.shape[1],
+        count=1,
+        dtype=values.dtype.name,
+        crs=f"EPSG:{EPSG}",
+        transform=Affine(resolution, 0, LEFT, 0, -resolution, TOP),
+        nodata=nodata,
     ) as tiff:
         tiff.write(values, 1)
 
@@ -277,7 +286,7 @@ def scene(fields_folder: Path) -> Scene:
 
 @pytest.fixture(scope="session")
 def fields(scene: Scene, fields_folder: Path, local_ray: None) -> Graph:
-    """The whole graph run once: a classifier on patchlets of 32 pixels, tiles that overlap by their buffers. Read only."""
+    """The whole graph run once: a classifier on patchlets, over tiles that overlap by their buffers. Read only."""
     graph = graph_of(write_project(fields_folder))
     results = graph.run()
     assert [result.failure for result in results if not result.success] == []
@@ -310,3 +319,35 @@ def world(tmp_path: Path, local_ray: None) -> Iterator[Path]:
     write_world(folder)
     yield folder
     stop(folder / "sentinel-hub")
+
+
+@pytest.fixture
+def graph_in() -> Callable[..., Graph]:
+    """`graph_in(folder, changes)`: the graph of a project in a world's folder, with a second project on request."""
+
+    def make(
+        folder: Path,
+        changes: Mapping[str, Any] | None = None,
+        second: tuple[Path, Mapping[str, Any]] | None = None,
+        instance: dg.DagsterInstance | None = None,
+    ) -> Graph:
+        projects = [write_project(folder, changes)]
+        if second is not None:
+            projects.append(write_project(second[0], second[1], file="second.yaml"))
+        return graph_of(*projects, instance=instance)
+
+    return make
+
+
+@pytest.fixture
+def another_world() -> Iterator[Callable[[Path], None]]:
+    """`another_world(folder)` fills one more project folder."""
+    made: list[Path] = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        write_world(folder)
+
+    yield make
+    for folder in made:
+        stop(folder / "sentinel-hub")

@@ -15,6 +15,7 @@ import rasterio
 from eolearn.core import EOPatch, FeatureType
 
 from eo_assets.partitions import tile_partitions
+from jobs.launches import RANGE_END, RANGE_START
 
 # A user's asset over a range names a backfill policy, which Dagster calls beta.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
@@ -77,7 +78,9 @@ def users(copied: Callable[..., Any]) -> tuple[Any, dg.Definitions]:
     tiles = tile_partitions("fields")
 
     @dg.asset(
-        key_prefix="fields", partitions_def=tiles, io_manager_key="eopatch_io_manager",
+        key_prefix="fields",
+        partitions_def=tiles,
+        io_manager_key="eopatch_io_manager",
         ins={"features": dg.AssetIn(["fields", "features"])},
     )
     def greenness(features: EOPatch) -> EOPatch:
@@ -87,15 +90,19 @@ def users(copied: Callable[..., Any]) -> tuple[Any, dg.Definitions]:
         return eopatch
 
     @dg.asset(
-        key_prefix="fields", partitions_def=tiles, io_manager_key="table_io_manager",
-        backfill_policy=dg.BackfillPolicy.single_run(), ins={"greenness": dg.AssetIn(["fields", "greenness"])},
+        key_prefix="fields",
+        partitions_def=tiles,
+        io_manager_key="table_io_manager",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        ins={"greenness": dg.AssetIn(["fields", "greenness"])},
     )
-    def greenest(context: dg.AssetExecutionContext, greenness: dict[str, EOPatch]) -> dict[str, float]:
+    def greenest(greenness: dict[str, EOPatch]) -> dict[str, float]:
         """One number for each tile of the range."""
         return {name: float(np.nanmax(eopatch.data_timeless["GREENNESS"])) for name, eopatch in greenness.items()}
 
     @dg.asset(
-        key_prefix="fields", io_manager_key="table_io_manager",
+        key_prefix="fields",
+        io_manager_key="table_io_manager",
         ins={"predictions": dg.AssetIn(["fields", "predictions"], partition_mapping=dg.AllPartitionMapping())},
     )
     def pixels(predictions: dict[str, EOPatch]) -> dict[str, int]:
@@ -113,7 +120,7 @@ def users(copied: Callable[..., Any]) -> tuple[Any, dg.Definitions]:
 
 def materialize(graph: Any, definitions: dg.Definitions, asset: list[str], *keys: str) -> dg.ExecuteInProcessResult:
     """Materialize one asset over a contiguous range of tiles."""
-    tags = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]} if keys else {}
+    tags = {RANGE_START: keys[0], RANGE_END: keys[-1]} if keys else {}
     job = definitions.resolve_implicit_global_asset_job_def()
     return job.execute_in_process(
         instance=graph.instance, asset_selection=[dg.AssetKey(asset)], tags=tags, raise_on_error=False
@@ -149,5 +156,3 @@ def test_an_asset_of_no_project_is_told_whose_prefix_it_needs(users: tuple[Any, 
     while error.cause is not None:
         error = error.cause
     assert "its key must start with the name of a loaded project (fields)" in error.message
-
-

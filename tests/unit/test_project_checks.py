@@ -356,6 +356,12 @@ BROKEN: dict[str, tuple[str, str]] = {
         "imagery.collections: [null, null]: several collections without an id of their own: give each its "
         "own id, the one that the evalscript's setup() calls datasource",
     ),
+    "collections on two services": (
+        "imagery: {collections: [{collection: sentinel-2-l2a, id: s2, service: cdse}, "
+        "{collection: sentinel-1-grd, id: s1, service: sentinel_hub}]}",
+        'imagery.collections: ["cdse", "sentinel_hub"]: the collections of one request are on different services, and a '
+        "request goes to one: take collections that one service holds",
+    ),
     "number for a text": (
         "byoc: {collection_name: 2020}",
         "byoc.collection_name: 2020: not a text: put it in quotes",

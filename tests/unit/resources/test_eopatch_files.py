@@ -3,8 +3,10 @@
 import datetime as dt
 from pathlib import Path
 
+import numcodecs
 import numpy as np
 import pytest
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -209,3 +211,11 @@ def test_times_are_kept_to_the_microsecond_in_utc(tmp_path: Path) -> None:
     time = dt.datetime(2020, 1, 1, 10, 20, 30, 123456)
     write_header(tmp_path, tile_of(1, 1), [time])
     assert read_timestamps(tmp_path) == [time]
+
+
+def test_an_array_stored_with_pickle_is_never_read(tmp_path: Path) -> None:
+    zarr.save_array(
+        zarr.DirectoryStore(str(tmp_path / "data" / "BANDS.zarr")), np.zeros((1, 2, 2, 1)), filters=[numcodecs.Pickle()]
+    )
+    with pytest.raises(StoreError, match="is stored with pickle, which is never read; write it with another codec"):
+        open_array(tmp_path, DATA, "BANDS")
