@@ -60,7 +60,7 @@ class ReferenceStage:
     def settings(self, tile: Tile) -> Mapping[str, Any]:
         """The reference section, the script's text or the file's bytes, and the tile's grid."""
         source = self.reference.source
-        said = self.reference.model_dump(mode="json", exclude={"nodata"})
+        said = self.reference.model_dump(mode="json", exclude={"nodata": True, "source": {"evalscript"}})
         bytes_of = {} if isinstance(source, CollectionReference) else {"file": _digest(self.input_folder / source.file)}
         return {
             "reference": said,

@@ -109,7 +109,7 @@ def test_an_upgrade_does_not_make_paid_imagery_stale_by_reading_it_otherwise(wor
 def test_a_second_delivery_of_the_same_bytes_changes_nothing_after_it(world: Any) -> None:
     world.make()
     outcomes = world.run(delivery=world.deliver("request-2"))
-    assert statuses(outcomes) == {stage: "up_to_date" for stage in STAGES} | {"tiffs": "done"}
+    assert statuses(outcomes) == dict.fromkeys(STAGES, "up_to_date") | {"tiffs": "done"}
     changed = {"B04": np.full((2, *world.tile.shape), 7, np.uint16)}
     key = world.deliver("request-3")
     world.deliver("request-3", outputs=changed)
@@ -135,7 +135,7 @@ def test_a_failing_stage_blocks_its_later_ones_alone(world: Any, monkeypatch: py
     world.train()
     monkeypatch.setattr(Samples, "run", broken)
     outcomes = world.run(delivery=world.deliver())
-    assert statuses(outcomes) == {stage: "done" for stage in STAGES} | {"samples": "failed"}
+    assert statuses(outcomes) == dict.fromkeys(STAGES, "done") | {"samples": "failed"}
     assert outcomes["samples"].reason == "ZeroDivisionError: in the sampler"
     assert "in the sampler" in outcomes["samples"].details
     assert not list((world.root / "samples").glob("33UUU_3_7/*")), "no half-made attempt stays behind"
