@@ -7,15 +7,17 @@ The folder of a job holds what the service puts there: `<tile>/<output>.tif`, `<
 from __future__ import annotations
 
 import contextlib
+import functools
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sentinelhub import BatchProcessClient, MimeType, SentinelHubRequest
 from sentinelhub.api.batch.base import BatchRequestStatus
+from sentinelhub.exceptions import DownloadFailedException
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
@@ -23,9 +25,11 @@ from eo_assets.core.tile import Tile
 from eo_assets.errors import ServiceError
 from resources.grid_files import write_grid
 from resources.object_store import LocalFolder
-from resources.sentinel_hub import SentinelHub, service_errors
+from resources.sentinel_hub import SentinelHub, http_status, service_errors
 
 WGS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+REPLICA_TRIES = 10
+"""How often a request that was just made is asked for again when the service says that there is none."""
 ENDED = {BatchRequestStatus.DONE, BatchRequestStatus.FAILED, BatchRequestStatus.STOPPED}
 
 
@@ -73,7 +77,7 @@ def deliveries(service: SentinelHub, store: LocalFolder, order: ImageryOrder) ->
         client = BatchProcessClient(service.config())
         request_id = _create(client, service, store, order)
         job_folder = f"{order.folder}/{request_id}"
-        client.start_analysis(request_id)
+        _when_known(lambda: client.start_analysis(request_id), order.poll_seconds)
         yield from _wait_for_analysis(client, request_id, order.poll_seconds)
         _reconcile(store.path(job_folder) / f"featureManifest-{request_id}.gpkg", order.tiles)
         client.start_job(request_id)
@@ -116,9 +120,22 @@ def _create(client: BatchProcessClient, service: SentinelHub, store: LocalFolder
     return str(client.create(process_request, asked, output, description=order.description).request_id)
 
 
+def _when_known(ask: Callable[[], Any], poll_seconds: float) -> Any:
+    """The answer to a question about a request; for a while after its creation, the service may not know of it yet."""
+    for _ in range(REPLICA_TRIES):
+        try:
+            return ask()
+        except DownloadFailedException as error:
+            if http_status(error) != 404:
+                raise
+        time.sleep(poll_seconds)
+    return ask()
+
+
 def _wait_for_analysis(client: BatchProcessClient, request_id: str, poll_seconds: float) -> Iterator[None]:
     """Until the service has laid out the tiles. Nothing is spent before the job starts."""
-    while (job := client.get_request(request_id)).status in (BatchRequestStatus.CREATED, BatchRequestStatus.ANALYSING):
+    status = functools.partial(_when_known, lambda: client.get_request(request_id), poll_seconds)
+    while (job := status()).status in (BatchRequestStatus.CREATED, BatchRequestStatus.ANALYSING):
         time.sleep(poll_seconds)
         yield None
     if job.status is not BatchRequestStatus.ANALYSIS_DONE:
@@ -127,9 +144,14 @@ def _wait_for_analysis(client: BatchProcessClient, request_id: str, poll_seconds
 
 def _reconcile(manifest: Path, tiles: Sequence[Tile]) -> None:
     """Refuse an analysis that found other tiles than were asked for."""
-    with contextlib.closing(sqlite3.connect(f"file:{manifest}?mode=ro", uri=True)) as db:
-        layers = [row[0] for row in db.execute("SELECT table_name FROM gpkg_contents")]
-        found = {row[0] for layer in layers for row in db.execute(f'SELECT identifier FROM "{layer}"')}
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{manifest}?mode=ro", uri=True)) as db:
+            layers = [row[0] for row in db.execute("SELECT table_name FROM gpkg_contents")]
+            found = {row[0] for layer in layers for row in db.execute(f'SELECT identifier FROM "{layer}"')}
+    except sqlite3.Error as error:
+        raise ServiceError(
+            f"{manifest}: the service's list of tiles can't be read ({error}); nothing was started; run it again"
+        ) from None
     expected = {tile.name for tile in tiles}
     if found != expected:
         raise ServiceError(
@@ -148,12 +170,13 @@ def _complete(folder: Path, order: ImageryOrder) -> bool:
 def _undelivered(tiles: Iterator[Tile] | Any, job: Any, execution: Path) -> Iterator[Delivery]:
     """The tiles that a job which has ended did not deliver, with what its execution database says of them."""
     reasons: dict[str, str] = {}
-    if execution.exists():
-        with contextlib.closing(sqlite3.connect(f"file:{execution}?mode=ro", uri=True)) as db:
-            reasons = {
-                name: f"{status}: {error}"
-                for name, status, error in db.execute("SELECT name, status, error FROM features")
-            }
+    # The database says why; without it the tiles are told all the same.
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f"file:{execution}?mode=ro", uri=True)) as db,
+    ):
+        found = db.execute("SELECT name, status, error FROM features")
+        reasons = {name: f"{status}: {error}" for name, status, error in found}
     for tile in tiles:
         said = reasons.get(tile.name, "no word of it")
         yield Delivery(tile, None, f"batch request {job.request_id} ({job.status.value}): {said}")

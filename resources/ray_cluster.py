@@ -87,8 +87,8 @@ class RayCluster(RayResource):  # type: ignore[misc]
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             # Ray gives its workers nice 15, behind everything else on the machine.
             os.environ.setdefault("RAY_worker_niceness", "0")
-            # Ray's default here, said aloud so that it does not warn of it.
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            # RAY_AUTH_MODE is left to Ray, which turns tokens on for a new cluster: set here, after the import, it
+            # would reach the children and not this process, and Ray would refuse itself.
             ray.init(address=self.ray_address, **self._options(), **self.ray_init_options)
         return ray
 

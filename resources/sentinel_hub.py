@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import requests
 from numpy.typing import NDArray
+from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]
 from sentinelhub import CRS, BBox, MimeType, SentinelHubRequest, SentinelHubSession, SHConfig
 from sentinelhub.download import SentinelHubDownloadClient
 from sentinelhub.exceptions import DownloadFailedException, OutOfRequestsException
@@ -185,10 +186,20 @@ def service_errors(what: str) -> Iterator[None]:
     """Tell a refusal (ServiceError) from a fault that may pass (TransientError); secrets are in neither."""
     try:
         yield
-    except (requests.ConnectionError, requests.Timeout, OutOfRequestsException) as error:
+    except OAuth2Error as error:
+        raise ServiceError(
+            f"{what}: signing in was refused ({error.error}: {error.description}); check SH_CLIENT_ID, "
+            "SH_CLIENT_SECRET and the service's token_url"
+        ) from error
+    except (requests.RequestException, OutOfRequestsException) as error:
         raise TransientError(f"{what}: {error}") from error
     except DownloadFailedException as error:
-        response = getattr(error, "request_exception", None)
-        status = getattr(getattr(response, "response", None), "status_code", None)
+        status = http_status(error)
         kind = ServiceError if status is not None and 400 <= status < 500 and status != 429 else TransientError
         raise kind(f"{what}: {error}") from error
+
+
+def http_status(error: DownloadFailedException) -> int | None:
+    """The HTTP status that a request failed with; None where there was no answer."""
+    response = getattr(error.request_exception, "response", None)
+    return None if response is None else int(response.status_code)

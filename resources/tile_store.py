@@ -28,6 +28,12 @@ RECORD_FORMAT = 1
 GRACE_SECONDS = 3600.0
 """How long a superseded attempt, or one that nobody finished, is kept for readers and writers that still use it."""
 
+OWN_ASSETS = "assets"
+"""Where outputs of assets lie that users define themselves."""
+
+SETTING = {"aoi": "cache", "tile_grid": "cache"}
+"""The key of storage.structure that sets a stage's folder, where it is not the stage's own name."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutputRecord:
@@ -57,11 +63,18 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class TileStore:
-    """The committed outputs of one project. `folders` names each stage's folder under the store's root."""
+    """The committed outputs of one project. `folders` names each stage's folder under the store's root.
+
+    An asset of a user's own, which has none there, lies in `assets/<its name>`.
+    """
 
     store: LocalFolder
     project: str
     folders: Mapping[str, str]
+
+    def folder(self, stage: str) -> str:
+        """The key under which a stage's outputs lie."""
+        return self.folders.get(stage) or f"{OWN_ASSETS}/{stage}"
 
     def record(self, stage: str, key: str) -> OutputRecord | None:
         """The live record of an output; None when nothing was ever committed."""
@@ -95,7 +108,7 @@ class TileStore:
     def attempt(self, stage: str, key: str) -> Iterator[Attempt]:
         """A new attempt folder; whatever ends the block without a commit removes it."""
         self.claim(stage)
-        name = f"{self.folders[stage]}/{key}/{_attempt_name()}"
+        name = f"{self.folder(stage)}/{key}/{_attempt_name()}"
         attempt = Attempt(self.store.path(name), name, self._replaceable(stage, key))
         attempt.folder.mkdir(parents=True)
         try:
@@ -149,7 +162,7 @@ class TileStore:
 
     def failures(self, stage: str) -> dict[str, str]:
         """Why outputs could not be made when they were last tried, by key; a later commit forgets."""
-        keys = (Path(key).stem for key in self.store.keys(f"{self.folders[stage]}/_failures"))
+        keys = (Path(key).stem for key in self.store.keys(f"{self.folder(stage)}/_failures"))
         found = {key: self.store.get(self._failure_key(stage, key)) for key in keys}
         return {key: json.loads(data)["reason"] for key, data in found.items() if data is not None}
 
@@ -160,7 +173,7 @@ class TileStore:
 
     def claim(self, stage: str) -> None:
         """Take the stage's folder for this project; a folder that another project owns is a StoreError."""
-        key = f"{self.folders[stage]}/_owner.json"
+        key = f"{self.folder(stage)}/_owner.json"
         claim = json.dumps({"project": self.project, "stage": stage}).encode()
         owner = self.store.get(key)
         if owner is None:
@@ -169,8 +182,8 @@ class TileStore:
         if owner != claim:
             told = (owner or b"nothing").decode(errors="replace")
             raise StoreError(
-                f"{self.store.path(self.folders[stage])} belongs to {told}, not to {stage} of {self.project}; give "
-                f"storage.structure.{stage} another folder, for instance one with {{year}}"
+                f"{self.store.path(self.folder(stage))} belongs to {told}, not to {stage} of {self.project}; give "
+                f"storage.structure.{SETTING.get(stage, stage)} another folder, for instance one with {{year}}"
             )
 
     def _retire(self, stage: str, key: str, live: Attempt) -> None:
@@ -178,7 +191,7 @@ class TileStore:
         replaced = None if live.replaces is None else self._parse(live.replaces, stage, key).attempt
         if replaced is not None and replaced != live.key and self.store.path(replaced).exists():
             os.utime(self.store.path(replaced))
-        for name in self.store.keys(f"{self.folders[stage]}/{key}"):
+        for name in self.store.keys(f"{self.folder(stage)}/{key}"):
             path = self.store.path(name)
             if name != live.key and path.is_dir() and time.time() - path.stat().st_mtime > GRACE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
@@ -191,10 +204,10 @@ class TileStore:
         return data
 
     def _commits(self, stage: str) -> str:
-        return f"{self.folders[stage]}/_commits"
+        return f"{self.folder(stage)}/_commits"
 
     def _failure_key(self, stage: str, key: str) -> str:
-        return f"{self.folders[stage]}/_failures/{key}.json"
+        return f"{self.folder(stage)}/_failures/{key}.json"
 
     def _record_key(self, stage: str, key: str) -> str:
         return f"{self._commits(stage)}/{key}.json"

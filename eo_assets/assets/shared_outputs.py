@@ -25,7 +25,8 @@ Write = Callable[[Path], Mapping[str, Any]]
 
 
 def ensure(store: TileStore, asset: str, key: str, wanted: Wanted, write: Write) -> OutputRecord:
-    """The committed output, made first unless it is what is wanted."""
+    """The committed output, made first unless it is what is wanted. Never another project's output."""
+    store.claim(asset)
     record = store.record(asset, key)
     if record is not None and record.recipe == wanted.recipe:
         return record

@@ -95,6 +95,8 @@ def _spec(prefix: str, stage: str, code_version: str) -> dg.AssetSpec:
 def _outcomes(
     loaded: LoadedProject, walk: Walk, keys: Sequence[str], stages: list[str], ray: RayCluster, progress: Progress
 ) -> Iterator[StageOutcome]:
+    for stage in walk.store.folders:
+        walk.store.claim(stage)
     all_tiles = tiles_of(walk.store)
     tiles = select(all_tiles, keys)
     if "predictions" in stages and walk.store.record("model", "model") is None:

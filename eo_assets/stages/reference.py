@@ -117,13 +117,11 @@ class ReferenceStage:
             yield rows, block[..., None]
 
     def _from_raster(self, source: RasterReference, tile: Tile) -> Blocks:
-        with _open_raster(self.input_folder / source.file, source.band) as raster, _on_grid(raster, tile) as warped:
-            # Not by the warper's own nodata: it moves a label that happens to be equal to it to the next number.
-            dtype = np.promote_types(raster.dtypes[source.band - 1], self.reference.dtype)
+        path, nodata = self.input_folder / source.file, self.reference.nodata
+        with _open_raster(path, source.band) as raster, _on_grid(raster, tile, nodata) as warped:
             for rows in _spans(tile.shape[0], ROWS):
                 window = Window(0, rows.start, tile.shape[1], rows.stop - rows.start)
-                values, known = (read(source.band, window=window) for read in (warped.read, warped.read_masks))
-                yield rows, np.where(known > 0, values.astype(dtype), dtype.type(self.reference.nodata))[..., None]
+                yield rows, np.asarray(warped.read(source.band, window=window))[..., None]
 
     def _checked(self, values: NDArray[Any], tile: Tile) -> NDArray[Any]:
         """The labels in the reference's own type; a value that it can't hold is a TileError."""
@@ -161,8 +159,8 @@ def _open_raster(path: Path, band: int) -> Iterator[Any]:
         raise TileError(f"{path} can't be read as a raster: {error}; export it again as a GeoTIFF") from None
 
 
-def _on_grid(raster: Any, tile: Tile) -> WarpedVRT:
-    """A raster on a tile's pixels by nearest neighbour; its masks say where it holds anything."""
+def _on_grid(raster: Any, tile: Tile, nodata: float) -> WarpedVRT:
+    """A raster on a tile's pixels by nearest neighbour, `nodata` where it says or covers nothing."""
     return WarpedVRT(
         raster,
         crs=f"EPSG:{tile.epsg}",
@@ -170,7 +168,7 @@ def _on_grid(raster: Any, tile: Tile) -> WarpedVRT:
         width=tile.shape[1],
         height=tile.shape[0],
         resampling=Resampling.nearest,
-        add_alpha=raster.nodata is None,
+        nodata=nodata,
     )
 
 

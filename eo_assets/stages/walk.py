@@ -76,10 +76,11 @@ class Walk:
         return [stage for stage in self.stages if stage.name in names]
 
     def state(self, stage: TileStage, tile: Tile) -> StageOutcome:
-        """Is the stage's output of this tile committed and up to date, and everything it is made from? Reads records only.
+        """Is the output of this tile committed and up to date, and all that it is made from? Reads records only.
 
         An output behind a stale or failed one is blocked, although it may fit its input as that was: a later stage must
-        never mix it with what other tiles made anew. Raises nothing for a bad tile: where records or settings can't be read, the outcome is a failure without recipe.
+        never mix it with what other tiles made anew. Raises nothing for a bad tile: where records or settings can't be
+        read, the outcome is a failure without recipe.
         """
         try:
             return self._state(stage, tile)

@@ -36,7 +36,8 @@ def poison(world: Path, value: int) -> int:
     with rasterio.open(world / "sentinel-hub/scenes/0_B04.tif") as tiff:
         values, profile = tiff.read(1), tiff.profile
     before, values[100, 70] = int(values[100, 70]), value
-    with rasterio.open(world / "sentinel-hub/scenes/0_B04.tif", "w", **{**profile, "driver": "COG"}) as tiff:
+    kept = {key: profile[key] for key in ("dtype", "count", "height", "width", "crs", "transform", "nodata")}
+    with rasterio.open(world / "sentinel-hub/scenes/0_B04.tif", "w", driver="COG", **kept) as tiff:
         tiff.write(values, 1)
     return before
 
@@ -57,7 +58,7 @@ def test_a_tile_that_is_never_delivered(poisoned: Any, world: Path) -> None:
 
     # The whole graph: the bad tile is named, every other one goes through, the map is made with a hole.
     failures = [result for result in poisoned.run() if not result.success]
-    assert {result.launch.assets[-1] for result in failures} == {"samples", "predictions"}
+    assert [result.launch.assets[-1] for result in failures] == ["features", "predictions"]
     assert f"tiffs/{BAD}: " in failures[0].failure and "poisoned pixel" in failures[0].failure
     good = {*names} - {BAD}
     for stage in ("tiffs", "eopatches", "features", "predictions"):

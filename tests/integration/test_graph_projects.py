@@ -30,7 +30,7 @@ def test_two_projects_in_two_folders(
     elsewhere = tmp_path / "elsewhere"
     another_world(elsewhere)
     area = json.loads((elsewhere / "input-data/aoi.geojson").read_text())
-    west, south = area["geometry"]["coordinates"][0][0]
+    west, south = (min(values) for values in zip(*area["geometry"]["coordinates"][0]))
     ring = [[west, south], [west + 0.002, south], [west + 0.002, south + 0.002], [west, south + 0.002], [west, south]]
     area["geometry"]["coordinates"] = [ring]
     (elsewhere / "input-data/aoi.geojson").write_text(json.dumps(area))
@@ -54,8 +54,8 @@ def test_two_years_in_one_folder_need_folders_of_their_own(world: Path, graph_in
     before = shared.commits()
     (refused,) = shared.run("features", project=second)
     assert not refused.success
-    assert str(world / "cache") in refused.failure and "'project': 'fields'" in refused.failure
-    assert "another folder, for instance one with {year}" in refused.failure
+    assert str(world / "cache/aoi") in refused.failure and '"project": "fields"' in refused.failure
+    assert "give storage.structure.cache another folder, for instance one with {year}" in refused.failure
 
     apart = graph_in(
         world,

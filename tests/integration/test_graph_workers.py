@@ -1,4 +1,4 @@
-"""Tiles run on workers: in processes of their own, which import neither Dagster nor geopandas."""
+"""Tiles run on workers: in processes of their own, which import neither Dagster nor eo-learn."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ def witness() -> Any:
             return {}
 
         def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
-            heavy = [module for module in ("dagster", "geopandas", "eolearn") if module in sys.modules]
+            heavy = [module for module in ("dagster", "eolearn") if module in sys.modules]
             return StageResult({"pid": os.getpid(), "parent": os.getppid(), "heavy": heavy})
 
     return Witness()
 
 
-def test_tiles_run_in_other_processes_that_stay_light(tmp_path: Path, local_ray: None) -> None:
+def test_tiles_run_in_other_processes_that_stay_light(tmp_path: Path, fields: Any) -> None:
+    """The same workers have walked the tiles of a whole graph before."""
     store = TileStore(LocalFolder(tmp_path), "workers", {"witness": "witness"})
     walk = Walk((witness(),), store)
     tiles = [Tile(f"tile_{index}", 32633, Bounds(0, 0, 640, 640), 10) for index in range(6)]

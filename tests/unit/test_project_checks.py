@@ -359,8 +359,8 @@ BROKEN: dict[str, tuple[str, str]] = {
     "collections on two services": (
         "imagery: {collections: [{collection: sentinel-2-l2a, id: s2, service: cdse}, "
         "{collection: sentinel-1-grd, id: s1, service: sentinel_hub}]}",
-        'imagery.collections: ["cdse", "sentinel_hub"]: the collections of one request are on different services, and a '
-        "request goes to one: take collections that one service holds",
+        'imagery.collections: ["cdse", "sentinel_hub"]: the collections of one request are on different services, and '
+        "a request goes to one: take collections that one service holds",
     ),
     "number for a text": (
         "byoc: {collection_name: 2020}",

@@ -196,10 +196,10 @@ def test_a_delivery_is_committed_where_it_lies(store: TileStore) -> None:
 def test_a_folder_of_another_project_is_refused(store: TileStore) -> None:
     commit(store, "old")
     other = TileStore(store.store, "west_africa", FOLDERS)
-    with pytest.raises(StoreError, match=r"belongs to .*demo.*not to features of west_africa.*structure\.features"):
+    with pytest.raises(StoreError, match=r"belongs to .*demo.*not to features of west_africa.*storage\.structure"):
         commit(other, "theirs")
     mixed = TileStore(store.store, "demo", {"samples": FOLDERS["features"]})
-    with pytest.raises(StoreError, match=r"structure\.samples"):
+    with pytest.raises(StoreError, match=r"belongs to .*not to samples of demo.*storage\.structure"):
         mixed.claim("samples")
     assert value(store) == "old"
 

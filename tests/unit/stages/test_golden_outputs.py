@@ -9,12 +9,12 @@ import rasterio
 import zarr
 
 GOLDEN = {
-    "tiffs": ("1", ""),
-    "reference": ("1", ""),
-    "eopatches": ("1", ""),
-    "features": ("1", ""),
-    "samples": ("1", ""),
-    "predictions": ("1", ""),
+    "tiffs": ("1", "a60a460b14f4ce999eb6e4d55a1a19ae00523429868403fb6462f6a7d3ea6680"),
+    "reference": ("1", "4527701f73863c7596ee676291e0557b36f0bdcab5645ed1f49f045793acc348"),
+    "eopatches": ("1", "a920383b8f047e241fde4ef7adc66c44587754819e573306231aeb56b8ce4798"),
+    "features": ("1", "6d90a30e175dfecf62c5f9f98d36861059c3b83c3a1e366f011ebc697f04a73f"),
+    "samples": ("1", "b5e0c97b54aa415630fb49f83eed36c29de6893ef550d2a7488d35e98ddfa123"),
+    "predictions": ("1", "5b10cad8cd2a97de6272ee540c4bc3a74278d33c44222d16f513869e7af7e326"),
 }
 """Stage: code version and digest. Where the digest changes, outputs that users have committed are no longer what the
 product makes: raise the stage's `code_version`, and put the new pair here."""

@@ -136,7 +136,7 @@ def test_the_rasters_own_nodata_becomes_the_projects_and_no_label_moves(world: A
     np.testing.assert_array_equal(labels(world), np.where(values == 0, -1, values.astype(np.int16)))
 
 
-def test_the_warper_does_not_shift_a_label_that_equals_nodata(world: Any) -> None:
+def test_no_label_is_moved_out_of_the_way_of_nodata(world: Any) -> None:
     values = np.resize(np.array([0, 1, 254, 255], np.uint8), world.tile.shape)
     world.label(values, nodata=0)
     np.testing.assert_array_equal(labels(world), np.where(values == 0, 255, values))
