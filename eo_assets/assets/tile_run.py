@@ -38,7 +38,8 @@ def plan_tiles(walk: Walk, tiles: Iterable[Tile], stages: Sequence[str]) -> Tile
         states = [walk.state(stage, tile) for stage in walk.selected(stages)]
         if all(state.good for state in states):
             known.extend(states)
-        elif any(state.stage == "tiffs" and not state.good for state in states):
+        # A tile whose record can't be read is not missing: it is told as failed, never bought a second time.
+        elif any(state.stage == "tiffs" and not state.good and state.recipe for state in states):
             to_order.append(tile)
         else:
             ready.append(tile)
