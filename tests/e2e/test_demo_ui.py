@@ -20,7 +20,8 @@ ASSETS = """{ assetNodes { assetKey { path } groupName isPartitioned kinds descr
   partitionStats { numMaterialized numFailed numPartitions } } }"""
 TILE = """query($key: AssetKeyInput!, $partition: [String!]) { assetOrError(assetKey: $key) { ... on Asset {
   assetMaterializations(partitions: $partition, limit: 1) { partition runId metadataEntries { label __typename
-    ... on MarkdownMetadataEntry { mdStr } ... on FloatMetadataEntry { floatValue } ... on PathMetadataEntry { path } } }
+    ... on MarkdownMetadataEntry { mdStr } ... on FloatMetadataEntry { floatValue }
+    ... on PathMetadataEntry { path } } }
 } } }"""
 RUNS = """{ runsOrError { ... on Runs { results { status assetSelection { path } } } } }"""
 TILE_STAGES = {"tiffs", "reference", "eopatches", "features", "samples", "predictions"}
