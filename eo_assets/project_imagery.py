@@ -1,0 +1,139 @@
+"""The project file's sections about what goes in: services, imagery, EOPatches, the model's columns, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from eo_assets.project_types import ArrayType, Date, FloatType, Name, Names, Section
+
+
+class Service(Section):
+    """A Sentinel Hub deployment. Its name, never its address, is part of a recipe."""
+
+    base_url: str | None = None
+    token_url: str | None = None
+    collections: str | None = Field(
+        None, description="local service only: its collections file, under the project folder"
+    )
+
+    @property
+    def local(self) -> bool:
+        """Is this the service on this machine, started by the project itself?"""
+        return self.base_url is None
+
+
+SERVICES: Mapping[str, Service] = {
+    "local": Service(collections="sentinel-hub/collections.yaml"),
+    "sentinel_hub": Service(
+        base_url="https://services.sentinel-hub.com",
+        token_url="https://services.sentinel-hub.com/auth/realms/main/protocol/openid-connect/token",
+    ),
+    "sentinel_hub_uswest": Service(
+        base_url="https://services-uswest2.sentinel-hub.com",
+        token_url="https://services.sentinel-hub.com/auth/realms/main/protocol/openid-connect/token",
+    ),
+    "creodias": Service(
+        base_url="https://creodias.sentinel-hub.com",
+        token_url="https://services.sentinel-hub.com/auth/realms/main/protocol/openid-connect/token",
+    ),
+    "cdse": Service(
+        base_url="https://sh.dataspace.copernicus.eu",
+        token_url="https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token",
+    ),
+}
+"""Deployments that a project file may name without declaring them."""
+
+
+class Collection(Section):
+    """One data source of a request, bound to the service that holds it."""
+
+    collection: str = Field(min_length=1, description="`sentinel-2-l2a`, `byoc-<id>`, ...")
+    id: str | None = Field(None, description="the datasource id that the evalscript uses, with several collections")
+    service: str
+    upsampling: Literal["NEAREST", "BILINEAR", "BICUBIC"] = "NEAREST"
+    downsampling: Literal["NEAREST", "BILINEAR", "BICUBIC"] = "NEAREST"
+    mosaicking_order: Literal["mostRecent", "leastRecent", "leastCC"] | None = None
+    max_cloud_cover: Annotated[float, Field(ge=0, le=1)] | None = None
+    harmonize_values: bool | None = None
+
+
+class Imagery(Section):
+    """What is asked of the service for every tile, and the tiffs that come back."""
+
+    collections: tuple[Collection, ...] = Field(min_length=1)
+    time_interval: tuple[Date, Date]
+    evalscript: str = Field(description="a file beside the project file")
+    tiff_outputs: Names
+    expected_dates: PositiveInt = Field(description="dates a tile; what a cost estimate multiplies by")
+
+
+class BandStack(Section):
+    """A data feature of the EOPatch: digital numbers of some tiffs times a factor."""
+
+    source: Names = Field(alias="from")
+    factor: PositiveFloat = 1.0
+    dtype: FloatType = "float32"
+
+
+class ValidMask(Section):
+    """A boolean mask of the EOPatch. `valid: bool` is a bare cast: every value but 0 is valid."""
+
+    source: str = Field(alias="from")
+    valid: tuple[int, ...] | Literal["bool"]
+
+
+class EOPatches(Section):
+    """From tiffs to the features of an EOPatch: (time, y, x, band)."""
+
+    data: Mapping[Name, BandStack] = Field(min_length=1)
+    masks: Mapping[Name, ValidMask] = Field({})
+
+
+class Features(Section):
+    """The model's columns a date: normalised difference indices by band name, then bands as they are."""
+
+    bands: Name = Field("BANDS", description="the data feature that holds the bands")
+    mask: Name | None = Field("QUALITY_MASK", description="the mask of valid pixels; null: every pixel is valid")
+    indices: Mapping[Name, tuple[str, str]] = Field({})
+    include_bands: bool | tuple[str, ...] = False
+    validity_threshold: Annotated[float, Field(gt=0, le=1)] | None = None
+    composite: Literal["none"] = "none"
+
+
+class CollectionReference(Section):
+    """Labels from a collection of the service, through a Process request a tile."""
+
+    kind: Literal["collection"]
+    collection: Collection
+    evalscript: str
+    time_interval: tuple[Date, Date] | None = None
+
+
+class VectorReference(Section):
+    """Labels burnt from the polygons of a file under input-data: a column's value, or one value for all."""
+
+    kind: Literal["vector"]
+    file: str
+    layer: str | None = None
+    column: str | None = None
+    value: float = 1.0
+
+
+class RasterReference(Section):
+    """Labels warped from a raster under input-data, by nearest neighbour."""
+
+    kind: Literal["raster"]
+    file: str
+    band: PositiveInt = 1
+
+
+class Reference(Section):
+    """The labels of a tile, (y, x, 1), and the value that means: nothing is known here."""
+
+    name: Name
+    source: Annotated[CollectionReference | VectorReference | RasterReference, Field(discriminator="kind")]
+    dtype: ArrayType = "uint8"
+    nodata: float

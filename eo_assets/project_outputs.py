@@ -1,0 +1,83 @@
+"""The project file's sections about what comes out: samples, model, predictions, maps, the published collection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt, model_validator
+
+from eo_assets.project_types import ArrayType, BlockSize, Name, Section, Time
+
+
+class Sampling(Section):
+    """Random blocks of labelled, valid pixels a tile: `block_size` is (y, x) pixels, [1, 1] samples single pixels."""
+
+    block_size: BlockSize = (1, 1)
+    number: PositiveInt | None = None
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: int = 42
+    tiles: Literal["all", "labelled"] | tuple[str, ...] = "all"
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> Sampling:
+        if (self.number is None) == (self.fraction is None):
+            raise ValueError(
+                "not exactly one of number and fraction: give blocks a tile or their share, null the other"
+            )
+        return self
+
+
+class Split(Section):
+    """How samples are set aside for scoring: whole ground blocks of `block_px` pixels, none in both sets."""
+
+    train_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    block_px: PositiveInt = 64
+    seed: int = 42
+
+
+class Model(Section):
+    """The model: trained here, or a LightGBM file with its signature beside it."""
+
+    source: str = Field("train", description="`train`, or a model file under the project folder")
+    kind: Literal["lightgbm_regressor", "lightgbm_classifier"] = "lightgbm_regressor"
+    parameters: Mapping[str, bool | int | float | str] = Field({})
+    split: Split = Split()
+
+
+class Predictions(Section):
+    """What a tile's prediction is stored as. Invalid pixels hold `nodata`."""
+
+    name: Name
+    clip: tuple[float, float] | None = None
+    dtype: ArrayType = "float32"
+    nodata: float = math.nan
+    all_probabilities: bool = False
+
+
+class CogSettings(Section):
+    """Options of the Cloud Optimized GeoTIFF."""
+
+    compress: Literal["deflate", "zstd", "lzw"] = "deflate"
+    blocksize: Literal[256, 512, 1024] = 512
+    overview_resampling: Literal["nearest", "average", "mode"] = "nearest"
+
+
+class Maps(Section):
+    """One file a zone: `utm<EPSG>_<name>.tiff`."""
+
+    name: Name = "result"
+    dtype: Literal["uint8", "uint16", "int16", "int32", "float32"]
+    nodata: float
+    rounding: Literal["nearest", "truncate"] = "nearest"
+    cog: CogSettings = CogSettings()
+
+
+class Byoc(Section):
+    """The published collection."""
+
+    collection_name: str = Field(min_length=1)
+    service: str
+    sensing_time: Time
+    cover_geometry: Literal["area", "bounds"] = "area"
