@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from eo_assets import project_model_checks as model
 from eo_assets import project_place_checks as place
 from eo_assets import project_request_checks as request
 from eo_assets import project_value_checks as values
@@ -185,6 +186,7 @@ CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     request.check_reference_script,
     check_block_size,
     check_sampled_tiles,
+    model.check_parameters,
     values.check_reference_nodata,
     values.check_predictions_nodata,
     values.check_maps_nodata,

@@ -25,7 +25,8 @@ from eo_assets.project_problems import (
     listed,
     translate,
 )
-from eo_assets.project_yaml import Text, find_project, read_text, shipped_projects, substitute
+from eo_assets.project_variables import hide, substitute
+from eo_assets.project_yaml import Text, find_project, read_text, shipped_projects
 
 Inspect = Callable[[str], ScriptSetup]
 
@@ -52,7 +53,7 @@ def load_project(
 
     `inspect_script` runs an evalscript's `setup()` and raises EvalscriptError for a broken one; None leaves unchecked
     what only a script can tell. `environment` fills `${VAR}`. Relative paths are relative to `working_folder`.
-    Raises ProjectError with every problem found, one a line.
+    Raises ProjectError with every problem found, one a line, and with nothing that the environment holds.
     """
     try:
         text = read_text(find_project(name_or_path, working_folder))
@@ -69,7 +70,8 @@ def load_project(
     findings += check_sections({**sections, **setups})
     folder = _project_folder(sections, text, working_folder, findings)
     if findings:
-        raise ProjectError("\n".join(_lines(findings, text)))
+        shown = [hide(finding, text.data, environment) for finding in findings]
+        raise ProjectError("\n".join(_lines(shown, text)))
     project = Project.model_validate(data)
     return LoadedProject(project=project, file=text.file, project_folder=folder, evalscripts=texts)
 

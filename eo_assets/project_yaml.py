@@ -1,11 +1,10 @@
-"""From YAML files to one plain mapping: strict parsing, `extends`, `${VAR}`, and which file each key came from.
+"""From YAML files to one plain mapping: strict parsing, `extends`, and which file each key came from.
 
 No meaning of any key but `extends` is known here.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,9 @@ from typing import Any
 
 import yaml
 
-from eo_assets.project_problems import UNSAID, Finding, KeyPath, Problem, Refused, did_you_mean, listed
+from eo_assets.project_problems import UNSAID, KeyPath, Problem, Refused, did_you_mean, listed
 
 SHIPPED = Path(__file__).parent / "projects"
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 
 @dataclass(frozen=True)
@@ -91,31 +89,6 @@ def _paths(node: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
         for key, value in node.items():
             yield (*path, key)
             yield from _paths(value, (*path, key))
-
-
-def substitute(data: Any, environment: Mapping[str, str], findings: list[Finding], path: KeyPath = ()) -> Any:
-    """The data with `${VAR}` and `${VAR:-default}` replaced in every text; what can't be is added to `findings`."""
-    if isinstance(data, dict):
-        return {key: substitute(value, environment, findings, (*path, key)) for key, value in data.items()}
-    if isinstance(data, list):
-        return [substitute(value, environment, findings, (*path, index)) for index, value in enumerate(data)]
-    return _substitute_text(data, environment, findings, path) if isinstance(data, str) else data
-
-
-def _substitute_text(text: str, environment: Mapping[str, str], findings: list[Finding], path: KeyPath) -> str:
-    def value(match: re.Match[str]) -> str:
-        name, default = match.groups()
-        if default is not None:
-            return environment.get(name) or default
-        if name not in environment:
-            remedy = f"export {name}=..., or write ${{{name}:-a default}}"
-            findings.append(Finding(path, text, f"the environment variable {name} is not set", remedy))
-        return environment.get(name, "")
-
-    if "${" in _VARIABLE.sub("", text):
-        remedy = "write ${NAME} or ${NAME:-default}; the year in a folder's name is {year}"
-        findings.append(Finding(path, text, "not an environment variable", remedy))
-    return _VARIABLE.sub(value, text)
 
 
 class _StrictLoader(yaml.SafeLoader):

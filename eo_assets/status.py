@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from eo_assets.assets.area import tiles_of, wanted_aoi, wanted_tile_grid
 from eo_assets.assets.byoc import wanted_byoc_collection
@@ -16,7 +16,7 @@ from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.walk import StageOutcome
-from jobs.graph import ASSETS
+from jobs.graph import ASSETS, NEEDS
 from resources.tile_store import TileStore
 
 GOOD = frozenset({"done", "empty", "kept"})
@@ -56,7 +56,21 @@ def project_status(loaded: LoadedProject) -> list[AssetStatus]:
     found = {asset: _status(store, asset, {asset: wanted}) for asset, wanted in shared.items()}
     zones = _zones(store)
     found["maps"] = _status(store, "maps", {zone: lambda z=zone: wanted_map(loaded, store, int(z)) for zone in zones})
-    return [tiles.get(asset) or found[asset] for asset in ASSETS]
+    states: dict[str, AssetStatus] = {}
+    for asset in ASSETS:
+        own = tiles.get(asset) or found[asset]
+        behind = next((need for need in NEEDS[asset] if need in found and not states[need].complete), None)
+        states[asset] = own if behind is None else _behind(own, behind)
+    return list(states.values())
+
+
+def _behind(status: AssetStatus, upstream: str) -> AssetStatus:
+    """What fits an output that is itself to be made anew is not done."""
+    if "done" not in status.states:
+        return status
+    states = Counter(status.states)
+    states["stale"] += states.pop("done")
+    return replace(status, states=dict(states), reasons={"": f"{upstream} is to be made first", **status.reasons})
 
 
 def _zones(store: TileStore) -> list[str]:
@@ -70,15 +84,16 @@ def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStat
         return {stage: AssetStatus(stage, {}, {"": "the tile grid has not been made"}) for stage in TILE_STAGES}
     walk, tiles = tile_walk(loaded), tiles_of(store)
     found = {}
+    by_tile = {tile.name: walk.states(TILE_STAGES, tile) for tile in tiles}
     for stage in walk.selected(TILE_STAGES):
         failures = store.failures(stage.name)
-        outcomes = {tile.name: walk.state(stage, tile) for tile in tiles}
+        outcomes = {name: states[stage.name] for name, states in by_tile.items()}
         states = {name: _state(outcome, failures) for name, outcome in outcomes.items()}
         reasons = {name: failures.get(name, said.reason) for name, said in outcomes.items() if states[name] != "done"}
         records = [outcome.record for outcome in outcomes.values() if outcome.record is not None]
         found[stage.name] = AssetStatus(
             stage.name,
-            Counter(states.values()),
+            dict(Counter(states.values())),
             reasons,
             sum(record.numbers.get("bytes", 0) for record in records),
             round(sum(record.numbers.get("seconds", 0.0) for record in records), 1),
@@ -108,4 +123,4 @@ def _status(store: TileStore, asset: str, wanted: Mapping[str, Callable[[], Want
         states[state] += 1
         if state == "failed":
             reasons[key] = failures[key]
-    return AssetStatus(asset, states, reasons, size)
+    return AssetStatus(asset, dict(states), reasons, size)

@@ -78,9 +78,13 @@ class Launcher:
         sampled: set[str] = set()
         if self._trains(direct, targets, request):
             yield from self._samples(tiles, sampled, request)
-            yield from self._without_keys(
-                [asset for asset in TRAIN if asset in with_upstream(direct & set(TRAIN))], request
-            )
+            trained = True
+            for result in self._train(direct, request):
+                trained = result.success
+                yield result
+            if not trained:
+                # Predicting goes on with a model that is known to be the one wanted, or not at all.
+                return
         before = [stage for stage in LAUNCHES["tiles"] if stage in direct]
         yield from self._ranges(before, tiles, [tile for tile in chosen if tile.name not in sampled], request)
         yield from self._ranges([asset for asset in PREDICT if asset in direct], tiles, chosen, request)
@@ -100,6 +104,10 @@ class Launcher:
         asked = bool(targets & set(TRAIN))
         return asked or (bool(direct & set(TRAIN)) and not (request.tiles and self._has_model()))
 
+    def _train(self, direct: set[str], request: Request) -> Iterator[LaunchResult]:
+        needed = with_upstream(direct & set(TRAIN))
+        yield from self._without_keys([asset for asset in TRAIN if asset in needed], request)
+
     def _has_model(self) -> bool:
         return tile_store(self.loaded).record("model", "model") is not None
 
@@ -114,20 +122,28 @@ class Launcher:
     def _ranges(
         self, stages: Sequence[str], tiles: Sequence[Tile], chosen: Sequence[Tile], request: Request
     ) -> Iterator[LaunchResult]:
-        """One run a range of neighbouring tiles that have something to do."""
-        unfinished = self._unfinished(stages, chosen, request) if stages else []
-        for group in contiguous(tiles, unfinished):
-            yield self._launch(stages, tuple(tile.name for tile in group), request)
+        """One run a range of neighbouring tiles, from the first that has something to do to the last.
+
+        Tiles in between that are up to date are skipped by their records; a run of its own for every gap would cost a
+        start each, and an order of imagery each, which has a minimum price.
+        """
+        unfinished = set(self._unfinished(stages, chosen, request)) if stages else set()
+        for group in contiguous(tiles, [tile.name for tile in chosen]):
+            names = [tile.name for tile in group]
+            waiting = [index for index, name in enumerate(names) if name in unfinished]
+            if waiting:
+                yield self._launch(stages, tuple(names[waiting[0] : waiting[-1] + 1]), request)
 
     def _unfinished(self, stages: Sequence[str], chosen: Sequence[Tile], request: Request) -> list[str]:
         """The tiles that a launch would change anything for: not up to date, or never stamped in this instance."""
         walk = tile_walk(self.loaded, rebuy=request.rebuy)
-        selected = walk.selected(stages)
         stamped = {stage: self.instance.get_materialized_partitions(self._key(stage)) for stage in stages}
         return [
             tile.name
             for tile in chosen
-            if any(tile.name not in stamped[stage.name] or not walk.state(stage, tile).good for stage in selected)
+            if any(
+                tile.name not in stamped[name] or not found.good for name, found in walk.states(stages, tile).items()
+            )
         ]
 
     def _without_keys(self, assets: Sequence[str], request: Request) -> Iterator[LaunchResult]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,21 +32,24 @@ class PublishedTile:
 def publish_tiles(
     service: SentinelHub, name: str, tiles: Sequence[PublishedTile], known: Mapping[str, Any], timeout_s: float = 1800.0
 ) -> dict[str, Any]:
-    """Make the collection hold exactly these tiles, each INGESTED; returns {id, name, tiles: [{path, status, digest}]}.
+    """Make the collection hold these tiles, each INGESTED; returns {id, name, tiles: [{path, status, digest}]}.
 
     `known` is what an earlier call returned, or nothing. Without it a collection of this name on the same bucket is
-    taken up, so that a lost record makes no duplicate. Raises ServiceError naming every tile that was not ingested.
+    taken up, so that a lost record makes no duplicate. Deleted are the tiles that `known` lists and that are no longer
+    wanted, never others: those may be somebody else's. Raises ServiceError naming every tile that was not ingested.
     """
     with service_errors(f"{service.name}: BYOC"):
         client = SentinelHubBYOC(service.config())
         collection_id = _collection(client, service, name, known)
         present = {tile["path"]: tile for tile in client.iter_tiles(collection_id)}
-        digests = {tile["path"]: tile["digest"] for tile in known.get("tiles", [])}
+        ours = known.get("tiles", []) if known.get("id") == collection_id else []
+        digests = {tile["path"]: tile["digest"] for tile in ours}
         for tile in tiles:
             _ensure(client, collection_id, tile, present.get(tile.path), digests.get(tile.path))
-        for path in present.keys() - {tile.path for tile in tiles}:
+        wanted = {tile.path for tile in tiles}
+        for path in (present.keys() & digests.keys()) - wanted:
             client.delete_tile(collection_id, present[path])
-        states = _wait(client, collection_id, timeout_s)
+        states = _wait(client, collection_id, wanted, timeout_s)
     failed = {path: state for path, state in states.items() if state["status"] != "INGESTED"}
     if failed:
         told = "; ".join(f"{path}: {tile['status']}: {_cause(tile)}" for path, tile in failed.items())
@@ -83,10 +86,11 @@ def _ensure(
         client.reingest_tile(collection_id, present)
 
 
-def _wait(client: SentinelHubBYOC, collection_id: str, timeout_s: float) -> dict[str, Any]:
+def _wait(client: SentinelHubBYOC, collection_id: str, wanted: Set[str], timeout_s: float) -> dict[str, Any]:
+    """The wanted tiles by path once all have ended, or time has run out."""
     deadline = time.monotonic() + timeout_s
     while True:
-        states = {tile["path"]: tile for tile in client.iter_tiles(collection_id)}
+        states = {tile["path"]: tile for tile in client.iter_tiles(collection_id) if tile["path"] in wanted}
         if all(tile["status"] in ENDED for tile in states.values()) or time.monotonic() > deadline:
             return states
         time.sleep(0.5)

@@ -1,7 +1,8 @@
 """Sentinel Hub, real or local, as one picklable handle: where it is, how to sign in, Process requests.
 
-A handle holds no secret: credentials are read from the environment by the process that connects, and requests leave
-only for the addresses that the project file names. The local service is started when it is first needed.
+A handle holds no secret: credentials are read by the process that connects, from the environment or, for the service on
+this machine, from its folder. Requests leave only for the addresses that the project file names. The local service is
+started when it is first needed.
 """
 
 from __future__ import annotations
@@ -112,8 +113,10 @@ class SentinelHub:
 
     def _credentials(self) -> tuple[str, str]:
         if self.local is not None:
-            names = ("EO_ASSETS_LOCAL_SH_CLIENT_ID", "EO_ASSETS_LOCAL_SH_CLIENT_SECRET")
-            return os.environ.get(names[0], "local"), os.environ.get(names[1], "local")
+            from resources.local_sentinel_hub.server import client_of
+
+            client = client_of(self.local.state)  # there since the service was started
+            return client.client_id, client.client_secret
         identity, secret = os.environ.get("SH_CLIENT_ID"), os.environ.get("SH_CLIENT_SECRET")
         if not identity or not secret:
             raise ServiceError(
@@ -139,9 +142,14 @@ class _LoopbackSession(SentinelHubSession):  # type: ignore[misc]
             "client_id": self.config.sh_client_id,
             "client_secret": self.config.sh_client_secret,
         }
-        response = requests.post(url, data=form, timeout=30)
+        with requests.Session() as session:
+            session.trust_env = False  # the secret is not for a proxy
+            response = session.post(url, data=form, timeout=30)
         if response.status_code != 200:
-            raise ServiceError(f"local Sentinel Hub refused the credentials of client {self.config.sh_client_id!r}")
+            raise ServiceError(
+                f"local Sentinel Hub refused the credentials of client {self.config.sh_client_id!r}; if they have "
+                "changed since it was started, stop it and run again: `eo-assets sentinel-hub stop`"
+            )
         token: dict[str, Any] = response.json()
         return {**token, "expires_at": time.time() + token["expires_in"]}
 

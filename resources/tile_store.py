@@ -65,12 +65,14 @@ class Attempt:
 class TileStore:
     """The committed outputs of one project. `folders` names each stage's folder under the store's root.
 
-    An asset of a user's own, which has none there, lies in `assets/<its name>`.
+    An asset of a user's own, which has none there, lies in `assets/<its name>`. `owners` says who a stage's folder
+    belongs to where that is more than the project: its project and year.
     """
 
     store: LocalFolder
     project: str
     folders: Mapping[str, str]
+    owners: Mapping[str, str] = field(default_factory=dict)
 
     def folder(self, stage: str) -> str:
         """The key under which a stage's outputs lie."""
@@ -174,7 +176,7 @@ class TileStore:
     def claim(self, stage: str) -> None:
         """Take the stage's folder for this project; a folder that another project owns is a StoreError."""
         key = f"{self.folder(stage)}/_owner.json"
-        claim = json.dumps({"project": self.project, "stage": stage}).encode()
+        claim = json.dumps({"project": self.owners.get(stage, self.project), "stage": stage}).encode()
         owner = self.store.get(key)
         if owner is None:
             self.store.create(key, claim)
@@ -182,8 +184,9 @@ class TileStore:
         if owner != claim:
             told = (owner or b"nothing").decode(errors="replace")
             raise StoreError(
-                f"{self.store.path(self.folder(stage))} belongs to {told}, not to {stage} of {self.project}; give "
-                f"storage.structure.{SETTING.get(stage, stage)} another folder, for instance one with {{year}}"
+                f"{self.store.path(self.folder(stage))} belongs to {told}, not to {stage} of "
+                f"{self.owners.get(stage, self.project)}; give storage.structure.{SETTING.get(stage, stage)} another "
+                "folder, for instance one with {year}"
             )
 
     def _retire(self, stage: str, key: str, live: Attempt) -> None:

@@ -9,7 +9,7 @@ import rasterio
 import shapely.geometry
 from pyproj import Transformer
 
-from eo_assets.assets.area import committed_area
+from eo_assets.assets.area import committed_area, tiles_of
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.outputs import result
 from eo_assets.assets.run_log import run_log
@@ -45,7 +45,7 @@ def byoc_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
 
 def wanted_byoc_collection(loaded: LoadedProject, store: TileStore) -> Wanted:
     """The collection that the committed maps make now."""
-    maps = store.records("maps")
+    maps = _maps(store)
     if not maps:
         raise StoreError("there is no map to publish yet; run it first: --only maps")
     inputs = {zone: record.digest for zone, record in maps.items()}
@@ -69,7 +69,7 @@ def _publish(loaded: LoadedProject, store: TileStore, folder: Path) -> dict[str,
             cover=_cover(store.path(record), area),
             digest=record.digest,
         )
-        for zone, record in sorted(store.records("maps").items())
+        for zone, record in sorted(_maps(store).items())
     ]
     previous = store.record("byoc_collection", "byoc_collection")
     known = json.loads((store.path(previous) / COLLECTION_FILE).read_text()) if previous else {}
@@ -77,6 +77,12 @@ def _publish(loaded: LoadedProject, store: TileStore, folder: Path) -> dict[str,
     (folder / COLLECTION_FILE).write_text(json.dumps(collection, indent=1))
     states = {tile["path"]: tile["status"] for tile in collection["tiles"]}
     return {"collection_id": collection["id"], "tiles": states}
+
+
+def _maps(store: TileStore) -> dict[str, OutputRecord]:
+    """The committed maps of the grid's zones: a zone that the area no longer reaches is no longer published."""
+    zones = {str(tile.epsg) for tile in tiles_of(store)}
+    return {zone: record for zone, record in store.records("maps").items() if zone in zones}
 
 
 def _cover(folder: Path, area: shapely.Geometry | None) -> dict[str, object]:

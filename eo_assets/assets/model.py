@@ -18,6 +18,7 @@ from eo_assets.errors import ModelError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.features import FEATURES, feature_plan
 from eo_assets.stages.predictions import MODEL_FILE, SIGNATURE_FILE
+from eo_assets.stages.signature import expected_signature, offset_handling
 from resources.object_store import checksum
 from resources.tile_store import OutputRecord, TileStore
 
@@ -33,11 +34,16 @@ def read_metrics(store: TileStore, record: OutputRecord) -> dict[str, Any]:
 def wanted_model(loaded: LoadedProject, store: TileStore) -> Wanted:
     """The model that the committed training data make, or the one that the project names."""
     if loaded.project.model.source != "train":
-        return Wanted(recipe("model", {path.name: checksum(path) for path in _reused_files(loaded, store)}, "1", {}))
+        # With what the project calls for: a model that fitted once is compared again when the project changes.
+        files = {path.name: checksum(path) for path in _reused_files(loaded, store)}
+        called_for = {**expected_signature(loaded.project).as_json(), "features": list(_feature_names(loaded))}
+        return Wanted(recipe("model", {"files": files, "signature": called_for}, "1", {}))
     said = loaded.project.model.model_dump(mode="json")
     said["parameters"] = {k: v for k, v in said["parameters"].items() if k not in modelling.THREAD_PARAMETERS}
     inputs = {"training_data": live_record(store, "training_data", "training_data").digest}
-    return Wanted(recipe("model", {"model": said, "offset": _offset_handling(loaded)}, "1", inputs), inputs)
+    return Wanted(
+        recipe("model", {"model": said, "offset": list(offset_handling(loaded.project))}, "1", inputs), inputs
+    )
 
 
 def make_model(loaded: LoadedProject, store: TileStore) -> OutputRecord:
@@ -54,7 +60,7 @@ def _write_trained(loaded: LoadedProject, store: TileStore, folder: Path) -> dic
     split = settings.split
     training = modelling.Training(settings.kind, settings.parameters, split.train_fraction, split.seed)
     trained = modelling.train(modelling.Samples(*tables), columns, training)
-    signature = expected_signature(loaded, columns, trained.classes)
+    signature = expected_signature(loaded.project, columns, trained.classes)
     trained.booster.save_model(folder / MODEL_FILE)
     (folder / SIGNATURE_FILE).write_text(json.dumps(signature.as_json(), indent=1))
     metrics = {"scores": trained.metrics, "importances": trained.importances}
@@ -67,7 +73,7 @@ def _write_reused(loaded: LoadedProject, store: TileStore, folder: Path) -> dict
     """A model of another project or year: its file, with its signature beside it, which must be this project's."""
     model, beside = _reused_files(loaded, store)
     signature = modelling.Signature.from_json(json.loads(beside.read_text()))
-    expected = expected_signature(loaded, signature.columns, signature.classes)
+    expected = expected_signature(loaded.project, signature.columns, signature.classes)
     difference = signature.difference(expected) or _unknown_feature(loaded, signature)
     if difference:
         raise ModelError(f"{loaded.file}: model.source: {model} does not fit this project: {difference}")
@@ -93,9 +99,7 @@ def _reused_files(loaded: LoadedProject, store: TileStore) -> tuple[Path, Path]:
 
 def _unknown_feature(loaded: LoadedProject, signature: modelling.Signature) -> str | None:
     """The first column whose feature, or place among the features of its date, is not this project's."""
-    names = feature_plan(
-        loaded.project.features, loaded.project.eopatches.data[loaded.project.features.bands].source
-    ).names
+    names = _feature_names(loaded)
     for position, column in enumerate(signature.columns):
         expected = names[position % len(names)]
         if column.rpartition("_")[0] != expected:
@@ -103,24 +107,9 @@ def _unknown_feature(loaded: LoadedProject, signature: modelling.Signature) -> s
     return None
 
 
-def expected_signature(
-    loaded: LoadedProject, columns: tuple[str, ...], classes: tuple[int, ...]
-) -> modelling.Signature:
-    """The signature of a model that fits this project's features."""
+def _feature_names(loaded: LoadedProject) -> tuple[str, ...]:
     project = loaded.project
-    return modelling.Signature(
-        kind=project.model.kind,
-        columns=columns,
-        factor=project.eopatches.data[project.features.bands].factor,
-        reference=project.reference.name,
-        offset_handling=tuple(_offset_handling(loaded)),
-        classes=classes,
-    )
-
-
-def _offset_handling(loaded: LoadedProject) -> list[str]:
-    words = {None: "the service's default", True: "harmonised", False: "as delivered"}
-    return [f"{source.collection}: {words[source.harmonize_values]}" for source in loaded.project.imagery.collections]
+    return feature_plan(project.features, project.eopatches.data[project.features.bands].source).names
 
 
 def _headline(trained: modelling.TrainedModel) -> dict[str, float]:

@@ -35,7 +35,7 @@ def plan_tiles(walk: Walk, tiles: Iterable[Tile], stages: Sequence[str]) -> Tile
     ready: list[Tile] = []
     to_order: list[Tile] = []
     for tile in tiles:
-        states = [walk.state(stage, tile) for stage in walk.selected(stages)]
+        states = list(walk.states(stages, tile).values())
         if all(state.good for state in states):
             known.extend(states)
         # A tile whose record can't be read is not missing: it is told as failed, never bought a second time.

@@ -102,7 +102,7 @@ def _outcomes(
     if "predictions" in stages and walk.store.record("model", "model") is None:
         raise dg.Failure(
             f"predictions need a model and {loaded.project.name} has none; run training first: "
-            f"eo-assets run {loaded.project.name} --only model",
+            f"eo-assets run {loaded.file} --only model",
             allow_retries=False,
         )
     plan = plan_tiles(walk, tiles, stages)

@@ -11,6 +11,7 @@ from eo_assets.stages.features import FeaturesStage
 from eo_assets.stages.predictions import PredictionsStage
 from eo_assets.stages.reference import ReferenceStage
 from eo_assets.stages.samples import Samples
+from eo_assets.stages.signature import expected_signature
 from eo_assets.stages.tiffs import Tiffs
 from eo_assets.stages.walk import Walk
 from resources.object_store import open_store
@@ -29,7 +30,10 @@ def tile_store(loaded: LoadedProject) -> TileStore:
     folders = {stage: project.folder(stage) for stage in Folders.model_fields if stage not in ("input_data", "logs")}
     cache = folders.pop("cache")
     folders |= {"aoi": f"{cache}/aoi", "tile_grid": f"{cache}/tile_grid"}
-    return TileStore(open_store(loaded.project_folder), project.name, folders)
+    # The area, its grid and the labels may serve several years; everything else is one year's and must stay apart.
+    by_year = folders.keys() - {"aoi", "tile_grid", "reference"}
+    owners = dict.fromkeys(by_year, f"{project.name} {project.year}")
+    return TileStore(open_store(loaded.project_folder), project.name, folders, owners)
 
 
 def input_folder(loaded: LoadedProject) -> Path:
@@ -72,7 +76,7 @@ def tile_walk(loaded: LoadedProject, *, rebuy: bool = False) -> Walk:
         EOPatchesStage(project.imagery, project.eopatches),
         features,
         Samples(project.sampling, project.reference, dates),
-        PredictionsStage(project.predictions, features.plan.names, dates),
+        PredictionsStage(project.predictions, features.plan.names, dates, expected_signature(project)),
     )
     return Walk(stages, tile_store(loaded), rebuy)
 

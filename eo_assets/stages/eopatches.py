@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,16 +57,15 @@ class EOPatchesStage:
         return (350 << 20) + 12 * values
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
-        """How tiffs become features, and the date of a delivery that tells none."""
-        return {
-            "eopatches": self.eopatches.model_dump(mode="json", by_alias=True),
-            "single_date": self.imagery.time_interval[0].isoformat(),
-        }
+        """How tiffs become features."""
+        return {"eopatches": self.eopatches.model_dump(mode="json", by_alias=True)}
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Write every data feature and mask; all-invalid tiles are empty."""
         folder = inputs["tiffs"]
-        order, timestamps = ascending(read_dates(folder, self.imagery.time_interval[0]))
+        # A delivery that tells no date has the one that it was bought for, whatever the project asks for now.
+        bought_for = dt.datetime.fromisoformat(inputs.records["tiffs"].numbers["first_date"]).date()
+        order, timestamps = ascending(read_dates(folder, bought_for))
         write_header(output, tile, timestamps)
         with contextlib.ExitStack() as stack:
             tiffs = _Tiffs(folder, order, stack)

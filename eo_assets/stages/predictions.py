@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -46,6 +46,7 @@ class PredictionsStage:
     predictions: Predictions
     feature_names: tuple[str, ...]
     expected_dates: int
+    signature: Signature
 
     name: ClassVar[str] = "predictions"
     inputs: ClassVar[tuple[str, ...]] = ("features",)
@@ -60,22 +61,36 @@ class PredictionsStage:
         return (500 << 20) + 12 * self.expected_dates * ROWS * tile.shape[1] * len(self.feature_names)
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
-        """The predictions section and the order of the features."""
+        """The predictions section, the order of the features and what else a model must fit."""
         said = self.predictions.model_dump(mode="json", exclude={"nodata"})
-        return {"predictions": said, "nodata": repr(self.predictions.nodata), "features": list(self.feature_names)}
+        return {
+            "predictions": said,
+            "nodata": repr(self.predictions.nodata),
+            "features": list(self.feature_names),
+            "signature": self.signature.as_json(),
+        }
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
-        """Predict block by block. Features whose columns are not the model's are a ModelError."""
+        """Predict block by block. Features that are not what the model was trained on are a ModelError."""
         booster, signature = load_model(str(inputs["model"]))
         features = open_array(inputs["features"], DATA, FEATURES)
         columns = time_axis.columns(time_axis.labels(read_timestamps(inputs["features"])), self.feature_names)
-        _check_columns(signature, columns, tile)
+        self._check_fit(signature, columns, tile)
         write_header(output, tile)
         writer = _Writer(output, tile, self.predictions, signature.classes)
         for rows in row_blocks(tile.shape[0]):
             table, valid = as_table(np.asarray(features[:, rows]))
             writer.write(rows, predict(booster, table) if len(table) else np.empty(0), valid)
         return writer.finish()
+
+    def _check_fit(self, model: Signature, columns: tuple[str, ...], tile: Tile) -> None:
+        expected = replace(self.signature, columns=model.columns, classes=model.classes)
+        difference = model.difference(expected)
+        if difference is not None:
+            raise ModelError(
+                f"{tile.name}: the model does not fit this project: {difference}; train it anew: --only model"
+            )
+        _check_columns(model, columns, tile)
 
 
 class _Writer:

@@ -76,28 +76,49 @@ class Walk:
         return [stage for stage in self.stages if stage.name in names]
 
     def state(self, stage: TileStage, tile: Tile) -> StageOutcome:
-        """Is the output of this tile committed and up to date, and all that it is made from? Reads records only.
+        """Is the stage's output of this tile committed and up to date, and everything that it is made from?"""
+        return self.states([stage.name], tile)[stage.name]
+
+    def states(self, names: Sequence[str], tile: Tile) -> dict[str, StageOutcome]:
+        """The state of several stages of a tile, from records alone, each read once.
 
         An output behind a stale or failed one is blocked, although it may fit its input as that was: a later stage must
         never mix it with what other tiles made anew. Raises nothing for a bad tile: where records or settings can't be
         read, the outcome is a failure without recipe.
         """
-        try:
-            return self._state(stage, tile)
-        except (EoAssetsError, OSError) as error:
-            return StageOutcome(stage.name, tile.name, "failed", str(error))
+        known: dict[str, StageOutcome] = {}
+        for stage in self.selected(names):
+            self._find(stage, tile, known)
+        return {stage.name: known[stage.name] for stage in self.selected(names)}
 
-    def _state(self, stage: TileStage, tile: Tile) -> StageOutcome:
-        inputs, missing = self._input_records(stage, tile)
-        if missing:
-            return StageOutcome(stage.name, tile.name, "blocked", f"{missing} of {tile.name} has not been made")
-        for before in self.selected(stage.inputs):
-            told = self.state(before, tile)
-            if not told.good:
-                return StageOutcome(stage.name, tile.name, "blocked", f"waits for {before.name}: {told.reason}")
-        wanted = self._recipe(stage, tile, inputs)
+    def _find(self, stage: TileStage, tile: Tile, known: dict[str, StageOutcome]) -> StageOutcome:
+        if stage.name not in known:
+            for before in self.selected(stage.inputs):
+                self._find(before, tile, known)
+            try:
+                known[stage.name] = self._state(stage, tile, known)
+            except (EoAssetsError, OSError) as error:
+                known[stage.name] = StageOutcome(stage.name, tile.name, "failed", str(error))
+        return known[stage.name]
+
+    def _state(self, stage: TileStage, tile: Tile, known: Mapping[str, StageOutcome]) -> StageOutcome:
+        inputs: dict[str, OutputRecord] = {}
+        for name in (*stage.inputs, *stage.shared_inputs):
+            before = known.get(name)
+            if before is not None and not before.good and before.reason != "missing":
+                return StageOutcome(stage.name, tile.name, "blocked", f"waits for {name}: {before.reason}")
+            record = (
+                before.record if before else self.store.record(name, name if name in stage.shared_inputs else tile.name)
+            )
+            if record is None:
+                return StageOutcome(stage.name, tile.name, "blocked", f"{name} of {tile.name} has not been made")
+            inputs[name] = record
+        return self._compared(stage, tile, self._recipe(stage, tile, inputs))
+
+    def _compared(self, stage: TileStage, tile: Tile, wanted: str) -> StageOutcome:
+        """What is committed, beside what is wanted. An output whose folder has vanished is missing, and made again."""
         record = self.store.record(stage.name, tile.name)
-        if record is None:
+        if record is None or not self.store.store.path(record.attempt).exists():
             return StageOutcome(stage.name, tile.name, "failed", "missing", wanted)
         if record.recipe == wanted:
             return StageOutcome(stage.name, tile.name, "up_to_date", record.reason, wanted, record)

@@ -16,7 +16,8 @@ def main() -> int:
     """Parse the command line and serve."""
     parser = argparse.ArgumentParser(
         prog="python -m resources.local_sentinel_hub",
-        description=f"A Sentinel Hub on this machine. {ID_VARIABLE} and {SECRET_VARIABLE} name the only client.",
+        description=f"A Sentinel Hub on this machine. {ID_VARIABLE} and {SECRET_VARIABLE} name the only client; "
+        "without them and --own-client any is let in.",
     )
     parser.add_argument("--folder", type=Path, required=True, help="where state, locks and log lie")
     parser.add_argument("--collections", type=Path, help="YAML file that declares collections")
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
     parser.add_argument("--idle-seconds", type=float, default=900.0, help="end after so long without a request")
     parser.add_argument("--script-seconds", type=float, default=60.0, help="end a script after so long in one block")
+    parser.add_argument("--own-client", action="store_true", help="let in nobody but the client in FOLDER/client.json")
     options = parser.parse_args()
     buckets: dict[str, Path] = {}
     for entry in options.bucket:
@@ -41,7 +43,8 @@ def main() -> int:
                 options.port,
                 options.idle_seconds,
                 options.script_seconds,
-            )
+            ),
+            options.own_client,
         )
     except EoAssetsError as error:
         print(f"error: {error}", file=sys.stderr)

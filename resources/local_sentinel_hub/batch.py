@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -13,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from eo_assets.core.cost import DISCOUNTED_FROM_PIXELS, RATES, SMALLEST_REQUEST
+from eo_assets.core.cost import SMALLEST_REQUEST
 from resources.local_sentinel_hub.api import ApiError, bad_payload, not_found
+from resources.local_sentinel_hub.batch_delivery import check_existing, deliver, remove_drafts
 from resources.local_sentinel_hub.batch_files import Ledger, write_manifest
 from resources.local_sentinel_hub.batch_request import (
     BatchRequest,
@@ -26,11 +26,11 @@ from resources.local_sentinel_hub.batch_request import (
     parse_batch_request,
     without_secrets,
 )
-from resources.local_sentinel_hub.buckets import Buckets, publish, publish_bytes
+from resources.local_sentinel_hub.buckets import Buckets, publish_bytes
 from resources.local_sentinel_hub.clock import now
 from resources.local_sentinel_hub.collections import Collection
 from resources.local_sentinel_hub.evalscript import inspect_script
-from resources.local_sentinel_hub.render import Job, check_responses, render
+from resources.local_sentinel_hub.render import check_responses
 from resources.local_sentinel_hub.script_child import ScriptLimits
 from resources.local_sentinel_hub.store import Document, DocumentStore
 
@@ -177,24 +177,14 @@ class BatchJobs:
         request, place = self._request(identity)
         found = features(request, self._buckets)
         check_responses(request.process, inspect_script(request.process.evalscript, self._limits))
-        self._check_existing(request, place, found)
+        check_existing(request, place, found)
         responses = request.process.output.responses
         write_manifest(place.folder / f"featureManifest-{identity}.gpkg", found, responses, place)
         self._ledger(identity).create(found)
 
-    def _check_existing(self, request: BatchRequest, place: Delivery, found: list[Feature]) -> None:
-        if request.output.overwrite or request.output.skip_existing:
-            return
-        for feature in found:
-            for path in _targets(request, place, feature):
-                if path.exists():
-                    message = f"{path.name} of {feature.name} is already delivered there"
-                    raise bad_payload(f"{message}; set overwrite or skipExisting, or use <requestId> in the template")
-
     def _process(self, identity: str) -> None:
         ledger = self._ledger(identity)
-        for drafts in self._request(identity)[1].folder.glob(f".parts-{identity}-*"):  # of a process that was killed
-            shutil.rmtree(drafts, ignore_errors=True)
+        remove_drafts(identity, self._request(identity)[1])
         waiting, running = iter(ledger.pending()), set[Future[None]]()
         while True:
             running |= self._submit(identity, waiting, WORKERS - len(running))
@@ -225,7 +215,8 @@ class BatchJobs:
     def _tile(self, identity: str, feature: Feature) -> None:
         units, error = 0.0, None
         try:
-            units = self._deliver(identity, feature)
+            request, place = self._request(identity)
+            units = deliver(identity, request, place, feature, self._collections(), self._limits)
         except Exception as problem:
             LOG.info("batch request %s: tile %s failed", identity, feature.name, exc_info=True)
             error = describe_error(problem)
@@ -238,25 +229,6 @@ class BatchJobs:
             document["lastUpdated"] = now()
 
         self._store.update(KIND, identity, progress)
-
-    def _deliver(self, identity: str, feature: Feature) -> float:
-        """Render one tile beside its place and move its files there. Returns the processing units."""
-        request, place = self._request(identity)
-        targets = _targets(request, place, feature)
-        if request.output.skip_existing and all(path.exists() for path in targets):
-            return 0.0
-        drafts = place.folder / f".parts-{identity}-{uuid.uuid4().hex}"
-        drafts.mkdir(parents=True)
-        try:
-            process = request.process
-            job = Job(process, feature.grid, self._collections(), cog=request.output.cog_output)
-            units = render(job, drafts, self._limits)
-            for response, target in zip(process.output.responses, targets, strict=True):
-                publish(drafts / f"{response.identifier}.{response.extension}", target)
-        finally:
-            shutil.rmtree(drafts, ignore_errors=True)
-        pixels = feature.grid.shape[0] * feature.grid.shape[1]
-        return units * (RATES["batch"] if pixels > DISCOUNTED_FROM_PIXELS else 1.0)
 
     def _request(self, identity: str) -> tuple[BatchRequest, Delivery]:
         request = parse_batch_request(self.get(identity)["request"])
@@ -288,8 +260,3 @@ class BatchJobs:
                 del document[key]
 
         self._store.update(KIND, identity, apply)
-
-
-def _targets(request: BatchRequest, place: Delivery, feature: Feature) -> list[Path]:
-    """The files of one tile, in the order of the request's responses."""
-    return [place.path(feature.name, r.identifier, r.extension) for r in request.process.output.responses]

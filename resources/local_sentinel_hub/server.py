@@ -14,10 +14,11 @@ from typing import Any
 import requests
 
 from eo_assets.errors import ServiceError
+from resources.local_sentinel_hub.credentials import client_of, keep_client
 from resources.local_sentinel_hub.service_folder import ALIVE, INFO, LOG, POLL_S, START, alive, hold, locked, read_info
 from resources.local_sentinel_hub.settings import HEALTH_PATH, ServiceAddress, ServiceSettings, arguments
 
-__all__ = ["ServiceAddress", "ServiceSettings", "ensure_running", "serve", "stop"]
+__all__ = ["ServiceAddress", "ServiceSettings", "client_of", "ensure_running", "serve", "stop"]
 
 STOP_S = 30.0
 
@@ -25,7 +26,7 @@ STOP_S = 30.0
 def ensure_running(settings: ServiceSettings, timeout_s: float = 60.0) -> ServiceAddress:
     """The address of the folder's service; starts it, detached, if it does not run or runs with other settings or code.
 
-    Safe to call from several processes at once: they share one service.
+    Safe to call from several processes at once: they share one service. It lets in client_of(folder) and nobody else.
 
     Raises:
         ServiceError: it can't be started, or it is busy with other settings.
@@ -33,6 +34,7 @@ def ensure_running(settings: ServiceSettings, timeout_s: float = 60.0) -> Servic
     settings.folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout_s
     with locked(settings.folder / START, deadline):
+        keep_client(settings.folder)
         running = _wait_for_answer(settings.folder, deadline) if alive(settings.folder) else None
         if running is not None and running["identity"] == settings.identity:
             return ServiceAddress(running["base_url"])
@@ -54,8 +56,11 @@ def stop(folder: Path) -> bool:
         return _terminate(folder)
 
 
-def serve(settings: ServiceSettings) -> None:
+def serve(settings: ServiceSettings, own_client: bool = False) -> None:
     """Run the service in the foreground until SIGINT or SIGTERM, or until it is idle; prints its address.
+
+    It lets in the client that the environment names. If it names none: with `own_client` the one that the folder keeps,
+    as ensure_running() has it; else whoever comes, for a person who tries it out.
 
     Raises:
         ServiceError: the folder's service runs already, or the port is taken.
@@ -64,11 +69,11 @@ def serve(settings: ServiceSettings) -> None:
     # Here, because clients import this module only to start the service, and need nothing of what it is made of.
     from resources.local_sentinel_hub.serving import run
 
-    run(settings)
+    run(settings, own_client)
 
 
 def _start(settings: ServiceSettings, deadline: float) -> ServiceAddress:
-    command = [sys.executable, "-P", "-m", "resources.local_sentinel_hub", *arguments(settings)]
+    command = [sys.executable, "-P", "-m", "resources.local_sentinel_hub", *arguments(settings), "--own-client"]
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     log = settings.folder / LOG

@@ -11,9 +11,10 @@ from resources.local_sentinel_hub.batch import WORKERS, BatchJobs
 from resources.local_sentinel_hub.buckets import Buckets
 from resources.local_sentinel_hub.byoc import Byoc
 from resources.local_sentinel_hub.collections import Collection, load_collections
+from resources.local_sentinel_hub.credentials import Client
 from resources.local_sentinel_hub.script_child import ScriptLimits
 from resources.local_sentinel_hub.store import DocumentStore
-from resources.local_sentinel_hub.tokens import Credentials, TokenIssuer
+from resources.local_sentinel_hub.tokens import TokenIssuer
 
 
 class Service:
@@ -24,14 +25,18 @@ class Service:
         folder: Path,
         collections: Path | None,
         buckets: Mapping[str, Path],
-        credentials: Credentials | None,
+        client: Client | None,
         limits: ScriptLimits,
     ) -> None:
-        """Open the state in `folder`. Raises ProjectError if the file of collections can't be used."""
+        """Open the state in `folder`; without a client given, any is let in.
+
+        Raises:
+            ProjectError: the file of collections can't be used.
+        """
         self.limits = limits
         self.renderers = threading.BoundedSemaphore(WORKERS)
         self._store = DocumentStore(folder / "state.sqlite")
-        self.tokens = TokenIssuer(self._store.signing_key(), credentials)
+        self.tokens = TokenIssuer(self._store.signing_key(), client)
         places = Buckets(dict(buckets))
         self.byoc = Byoc(self._store, places)
         self.batch = BatchJobs(self._store, places, self.collections, folder / "batch", limits)

@@ -1,7 +1,8 @@
 """The files by which processes find and keep apart the service of a folder.
 
 `service.json` (pid, address and identity of the running process), `alive.lock` (held by it as long as it lives: the
-kernel lets go, however it ends), `start.lock` (held while one is started or ended), `service.log`, `state.sqlite`.
+kernel lets go, however it ends), `start.lock` (held while one is started or ended), `service.log`, `state.sqlite`,
+`client.json` (who may sign in, see credentials.py).
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import uvicorn
 
 from eo_assets.errors import ServiceError
 from resources.local_sentinel_hub.app import make_app
+from resources.local_sentinel_hub.credentials import FolderClient, environment_client
 from resources.local_sentinel_hub.script_child import ScriptLimits
 from resources.local_sentinel_hub.service import Service
 from resources.local_sentinel_hub.service_folder import (
@@ -28,8 +29,7 @@ from resources.local_sentinel_hub.service_folder import (
     read_info,
     write_info,
 )
-from resources.local_sentinel_hub.settings import HOST, ID_VARIABLE, SECRET_VARIABLE, TOKEN_PATH, ServiceSettings
-from resources.local_sentinel_hub.tokens import Credentials
+from resources.local_sentinel_hub.settings import HOST, TOKEN_PATH, ServiceSettings
 
 OPEN_FILES = 65536
 LOOK_S = 1.0
@@ -37,7 +37,7 @@ SHUTDOWN_S = 20
 LOGGER = logging.getLogger(__name__)
 
 
-def run(settings: ServiceSettings) -> None:
+def run(settings: ServiceSettings, own_client: bool = False) -> None:
     """See resources.local_sentinel_hub.server.serve."""
     settings.folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + LOOK_S
@@ -49,14 +49,13 @@ def run(settings: ServiceSettings) -> None:
     with lock, _bound(settings.port) as listener:
         (settings.folder / INFO).unlink(missing_ok=True)  # of a process that was killed
         _prepare_process()
-        _serve(settings, listener)
+        _serve(settings, listener, own_client)
 
 
-def _serve(settings: ServiceSettings, listener: socket.socket) -> None:
-    name, secret = os.environ.get(ID_VARIABLE), os.environ.get(SECRET_VARIABLE)
-    credentials = Credentials(name, secret) if name and secret else None
+def _serve(settings: ServiceSettings, listener: socket.socket, own_client: bool) -> None:
+    client = environment_client() or (FolderClient(settings.folder) if own_client else None)
     limits = ScriptLimits(call_s=settings.script_seconds)
-    service = Service(settings.folder, settings.collections, settings.buckets, credentials, limits)
+    service = Service(settings.folder, settings.collections, settings.buckets, client, limits)
     info = {
         "pid": os.getpid(),
         "base_url": f"http://{HOST}:{listener.getsockname()[1]}",

@@ -7,36 +7,22 @@ import hashlib
 import hmac
 import json
 import time
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 from resources.local_sentinel_hub.api import ApiError
+from resources.local_sentinel_hub.credentials import Client
 
 LIFETIME_S = 3600
 HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """The one client that is let in."""
-
-    client_id: str
-    client_secret: str = field(repr=False)
-
-    def match(self, client_id: str, client_secret: str) -> bool:
-        """Whether both are right, found in a time that does not tell which is not."""
-        same_id = hmac.compare_digest(self.client_id.encode(), client_id.encode())
-        same_secret = hmac.compare_digest(self.client_secret.encode(), client_secret.encode())
-        return same_id and same_secret
-
-
 class TokenIssuer:
-    """Gives out and checks JSON web tokens signed with the service's key. Without credentials any client may come."""
+    """Gives out and checks JSON web tokens signed with the service's key. Without a client given, any may come."""
 
-    def __init__(self, key: bytes, credentials: Credentials | None) -> None:
+    def __init__(self, key: bytes, client: Client | None) -> None:
         self._key = key
-        self._credentials = credentials
+        self._client = client
 
     def issue(self, client_id: str, client_secret: str) -> dict[str, Any]:
         """A token response for the client.
@@ -45,8 +31,8 @@ class TokenIssuer:
             ApiError: 401 for unknown or empty credentials.
         """
         allowed = bool(client_id and client_secret)
-        if self._credentials is not None:
-            allowed = self._credentials.match(client_id, client_secret)
+        if self._client is not None:
+            allowed = self._client.match(client_id, client_secret)
         if not allowed:
             raise ApiError(401, "invalid_client", "Invalid client or Invalid client credentials")
         now = int(time.time())

@@ -175,11 +175,11 @@ def test_the_map_is_a_cog_that_says_what_it_is(demo: Any, map_file: Any) -> None
 
 @pytest.fixture
 def client(demo: Any, monkeypatch: pytest.MonkeyPatch) -> SHConfig:
-    """The sentinelhub client as anybody has it, pointed at the project's service by its two addresses."""
+    """The sentinelhub client as anybody has it, pointed at the project's service by its addresses and its client."""
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     here = sentinel_hub(demo.loaded, "local").config()
     config = SHConfig(use_defaults=True)
-    config.sh_client_id, config.sh_client_secret = "a-stranger", "anything"
+    config.sh_client_id, config.sh_client_secret = here.sh_client_id, here.sh_client_secret
     config.sh_base_url, config.sh_token_url = here.sh_base_url, here.sh_token_url
     return config
 

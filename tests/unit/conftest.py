@@ -84,6 +84,9 @@ class World:
     sampling: dict[str, Any] = dataclasses.field(default_factory=lambda: {"number": 50, "seed": 1})
     predictions: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": "PREDICTED", "clip": [0, 100]})
     evalscript: str = "//VERSION=3"
+    signature: Signature = dataclasses.field(
+        default_factory=lambda: Signature("lightgbm_regressor", (), 0.0001, "GHSL", ())
+    )
 
     @property
     def store(self) -> TileStore:
@@ -104,7 +107,7 @@ class World:
             EOPatchesStage(imagery, eopatches),
             features,
             Samples(Sampling.model_validate(self.sampling), reference, 2),
-            PredictionsStage(Predictions.model_validate(self.predictions), features.plan.names, 2),
+            PredictionsStage(Predictions.model_validate(self.predictions), features.plan.names, 2, self.signature),
         )
         return Walk(stages, self.store, rebuy)
 
@@ -138,6 +141,7 @@ class World:
         labels = np.where(features[:, 0] > 0, 100, 0) if labels is None else labels
         parameters = {"n_estimators": 1, "learning_rate": 1.0, "boost_from_average": False, "min_data_in_leaf": 1}
         training = Training(kind or "lightgbm_regressor", parameters, 0.8, 42)  # type: ignore[arg-type]
+        self.signature = dataclasses.replace(self.signature, kind=training.kind)
         blocks = np.zeros((200, 3), np.int64)
         trained = train(Table(features, labels, blocks), columns, training)
         signature = Signature(training.kind, columns, 0.0001, "GHSL", (), trained.classes)

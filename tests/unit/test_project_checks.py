@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import lightgbm
 import pytest
 
 from eo_assets.core.evalscript import ScriptInput, ScriptOutput, ScriptSetup
 from eo_assets.errors import EvalscriptError, ProjectError
 from eo_assets.project_file import load_project
+from eo_assets.project_model_checks import FILES_AND_MACHINES, SET_BY_KIND, SET_BY_TRAINING
 from eo_assets.project_yaml import SHIPPED
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
@@ -392,6 +394,38 @@ BROKEN: dict[str, tuple[str, str]] = {
         "model.parameters.monotone: [1, 2]: not a value that fits here: write true or false, or give a whole "
         "number, or give a number, or put it in quotes",
     ),
+    "unknown parameters": (
+        "model: {parameters: {n_estimatorz: 400, numleaves: 3}}",
+        "model.parameters.n_estimatorz: 400: not a parameter of LightGBM: did you mean 'n_estimators'? "
+        "see https://lightgbm.readthedocs.io/en/stable/Parameters.html\n"
+        "model.parameters.numleaves: 3: not a parameter of LightGBM: did you mean 'num_leaves'? "
+        "see https://lightgbm.readthedocs.io/en/stable/Parameters.html",
+    ),
+    "parameter of nothing": (
+        "model: {parameters: {qqqq: 1}}",
+        "model.parameters.qqqq: 1: not a parameter of LightGBM: "
+        "see https://lightgbm.readthedocs.io/en/stable/Parameters.html",
+    ),
+    "objective": (
+        "model: {parameters: {loss: mae, num_classes: 3}}",
+        'model.parameters.loss: "mae": LightGBM\'s objective, which model.kind and the labels set: '
+        "remove it, and choose model.kind\n"
+        "model.parameters.num_classes: 3: LightGBM's num_class, which model.kind and the labels set: "
+        "remove it, and choose model.kind",
+    ),
+    "one parameter under two names": (
+        "model: {parameters: {num_boost_round: 5}}",
+        "model.parameters.num_boost_round: 5: another name of n_estimators, which is given too: keep one of them",
+    ),
+    "name that LightGBM would not look at": (
+        "model: {parameters: {random_state: 5}}",
+        "model.parameters.random_state: 5: LightGBM would not look at it, since training sets seed: write seed: 5",
+    ),
+    "early stopping": (
+        "model: {parameters: {early_stopping_rounds: 5}}",
+        "model.parameters.early_stopping_rounds: 5: nothing to stop on, since a model is trained without a "
+        "validation set: remove it, and set n_estimators",
+    ),
     "empty project folder": (
         "storage: {project_folder: ''}",
         'storage.project_folder: "": empty: give a text',
@@ -404,6 +438,41 @@ def test_a_broken_file_is_refused_with_its_key_value_and_remedy(tmp_path: Path, 
     assert refusal(tmp_path, f"extends: west_africa\n{text}\n") == [
         f"project.yaml: {line}" for line in message.splitlines()
     ]
+
+
+REFUSED_NAMES = (
+    "config", "convert_model_file", "data", "forcedbins_filename", "forcedsplits_filename", "input_model",
+    "local_port", "machine_list_file", "mlist", "nodes", "num_machines", "output_model", "output_result",
+    "parser_config_file", "save_binary", "save_period", "snapshot_freq", "task", "tree_learner", "valid", "workers",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED_NAMES)
+def test_parameters_about_files_and_machines_are_refused(tmp_path: Path, name: str) -> None:
+    assert refusal(tmp_path, f"extends: west_africa\nmodel: {{parameters: {{{name}: x}}}}\n") == [
+        f'project.yaml: model.parameters.{name}: "x": about files or machines, which LightGBM is not told of here: '
+        "remove it"
+    ]
+
+
+def test_lightgbm_still_calls_what_is_refused_by_that_name() -> None:
+    refused = FILES_AND_MACHINES | SET_BY_KIND | SET_BY_TRAINING | {"early_stopping_round"}
+    assert refused <= set(lightgbm.basic._ConfigAliases._get_all_param_aliases())
+
+
+def test_parameters_of_a_model_file_are_checked_too(tmp_path: Path) -> None:
+    text = "extends: west_africa\nmodel: {source: models/own.txt, parameters: {numleaves: 3}}\n"
+    assert [line.split(": ")[1] for line in refusal(tmp_path, text)] == ["model.parameters.numleaves"]
+
+
+def test_lightgbm_s_own_names_and_aliases_pass(tmp_path: Path) -> None:
+    file = tmp_path / "project.yaml"
+    file.write_text(
+        "extends: west_africa\nmodel: {parameters: {n_jobs: 1, lambda: 0.5, reg_alpha: 1, min_child_samples: 3, "
+        "subsample: 0.5, bagging_freq: 1, seed: 3, verbosity: 1, boosting: goss, max_bin: 63}}\n"
+    )
+    loaded = load_project(file, inspect_script=setup_of, environment={}, working_folder=tmp_path)
+    assert loaded.project.model.parameters["lambda"] == 0.5
 
 
 SCRIPTS: dict[str, tuple[str, str, str]] = {

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from eo_assets import project
 from eo_assets.errors import ProjectError
 from eo_assets.project import LoadedProject, Project, Section
 from eo_assets.project_file import load_project, shipped_projects
@@ -188,6 +189,59 @@ def test_an_unset_variable_is_named_and_an_overridden_one_is_not_asked_for(tmp_p
     assert load("over.yaml", tmp_path).project_folder == str(tmp_path / "here")
 
 
+SECRET = "hunter2-and-more"
+LEAKS = {
+    "a value": (
+        'model: {source: "../${MYSECRET}"}',
+        'model.source: "../${MYSECRET}": ',
+    ),
+    "a part of a list": (
+        'imagery: {tiff_outputs: [B01, "${MYSECRET}", "${MYSECRET}"]}',
+        'imagery.tiff_outputs: "${MYSECRET}": ',
+    ),
+    "a value that stands for a list": (
+        'imagery: {time_interval: "${MYSECRET}"}',
+        'imagery.time_interval: "${MYSECRET}": not a list: write it as [a, b]',
+    ),
+    "a date in a list": (
+        'imagery: {time_interval: ["${DAY}", 2020-01-01]}',
+        'imagery.time_interval: ["${DAY}", "2020-01-01"]: an empty interval: it ends before it starts: '
+        "write [2020-01-01, ${DAY}]",
+    ),
+    "a path in what is wrong": (
+        'imagery: {evalscript: "x-${MYSECRET}.js"}',
+        'imagery.evalscript: "x-${MYSECRET}.js": x-${MYSECRET}.js can\'t be read (No such file or directory)',
+    ),
+    "the names that are known": (
+        'eopatches: {masks: {QUALITY_MASK: {from: QN}}}\nimagery: {tiff_outputs: [QM, "${MYSECRET}"]}',
+        'eopatches.masks.QUALITY_MASK.from: "QN": not one of imagery.tiff_outputs: tiffs: QM, ${MYSECRET}',
+    ),
+    "a short one in what is wrong": (
+        'storage: {project_folder: "${PIN}://folder"}',
+        'storage.project_folder: "${PIN}://folder": no storage of kind ${PIN}: use a local folder or s3://bucket/prefix',
+    ),
+    "an unknown section": ('imagry: {a: ["${MYSECRET}"]}', 'imagry: {"a": ["${MYSECRET}"]}: unknown key: '),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), LEAKS.values(), ids=LEAKS)
+def test_what_the_environment_holds_is_never_shown(tmp_path: Path, text: str, message: str) -> None:
+    file = write(tmp_path, f"extends: west_africa\n{text}\n")
+    shown = refusal(file, tmp_path, MYSECRET=SECRET, PIN="x1", DAY="2020-12-24")
+    assert f"project.yaml: {message}" in shown
+    assert "hunter2" not in shown
+    assert "2020-12-24" not in shown
+
+
+def test_an_empty_variable_and_a_default_are_shown_as_written(tmp_path: Path) -> None:
+    text = 'extends: west_africa\narea: {resolution: "${PIXEL:-wide}"}\nstorage: {project_folder: "${EMPTY}"}\n'
+    lines = refusal(write(tmp_path, text), tmp_path, EMPTY="").splitlines()
+    assert lines == [
+        'project.yaml: storage.project_folder: "${EMPTY}": empty: give a text',
+        'project.yaml: area.resolution: "${PIXEL:-wide}": not a number: give a number',
+    ]
+
+
 @pytest.mark.parametrize(
     ("written", "resolved"),
     [
@@ -221,6 +275,12 @@ def test_a_project_can_not_be_changed(tmp_path: Path) -> None:
     loaded = load("west_africa", tmp_path)
     with pytest.raises(ValueError, match="frozen"):
         loaded.project.area.resolution = 60  # type: ignore[misc]
+
+
+def test_every_section_is_had_from_one_module() -> None:
+    sections = {section.__name__ for section in sections_of(LoadedProject)}
+    assert sections <= set(project.__all__)
+    assert all(hasattr(project, name) for name in project.__all__)
 
 
 def sections_of(annotation: Any) -> Iterator[type[Section]]:

@@ -15,7 +15,8 @@ from affine import Affine
 from numpy.typing import NDArray
 from sentinelhub import CRS, BBox, DataCollection, MimeType, SentinelHubRequest, SHConfig
 
-from resources.local_sentinel_hub.server import ServiceAddress, ServiceSettings, ensure_running, stop
+from resources.local_sentinel_hub.credentials import Credentials
+from resources.local_sentinel_hub.server import ServiceAddress, ServiceSettings, client_of, ensure_running, stop
 
 LEFT, TOP, EPSG = 500_000, 5_800_000, 32633
 SIDE = 64  # pixels of 10 m
@@ -124,10 +125,10 @@ def make_imagery(folder: Path) -> tuple[Path, Imagery]:
     return path, Imagery(pixels)
 
 
-def client_config(address: ServiceAddress, secret: str = "anything") -> SHConfig:
+def client_config(address: ServiceAddress, client: Credentials) -> SHConfig:
     """A client's configuration for the service; one attempt, so that a refusal is not waited for."""
     config = SHConfig(use_defaults=True)
-    config.sh_client_id, config.sh_client_secret = "tester", secret
+    config.sh_client_id, config.sh_client_secret = client.client_id, client.client_secret
     config.sh_base_url, config.sh_token_url = address.base_url, address.token_url
     config.max_download_attempts, config.download_sleep_time = 1, 0.1
     return config
@@ -160,11 +161,14 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(
-    world: tuple[Path, Imagery], bucket: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServiceAddress]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the running service."""
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="session")
+def address(world: tuple[Path, Imagery], bucket: Path, folder: Path) -> Iterator[ServiceAddress]:
     """A running service; scripts may take 3 s a block."""
-    folder = tmp_path_factory.mktemp("service")
     settings = ServiceSettings(folder, world[0], {BUCKET: bucket}, script_seconds=3)
     try:
         yield ensure_running(settings, timeout_s=120)
@@ -173,9 +177,9 @@ def address(
 
 
 @pytest.fixture(scope="session")
-def config(address: ServiceAddress) -> SHConfig:
+def config(address: ServiceAddress, folder: Path) -> SHConfig:
     """The client's configuration."""
-    return client_config(address)
+    return client_config(address, client_of(folder))
 
 
 @pytest.fixture(scope="session")

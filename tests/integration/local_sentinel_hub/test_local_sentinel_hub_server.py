@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,21 @@ from typing import Any
 
 import pytest
 import requests
-from sentinelhub import BatchProcessClient, SentinelHubBYOC, SentinelHubSession
+from sentinelhub import BatchProcessClient, SentinelHubBYOC, SentinelHubSession, SHConfig
 from sentinelhub.api.byoc import ByocCollection
 
 from eo_assets.errors import ServiceError
-from resources.local_sentinel_hub.server import ServiceAddress, ServiceSettings, ensure_running, serve, stop
+from resources.local_sentinel_hub import server
+from resources.local_sentinel_hub.credentials import Credentials
+from resources.local_sentinel_hub.server import (
+    ServiceAddress,
+    ServiceSettings,
+    client_of,
+    ensure_running,
+    serve,
+    stop,
+)
+from resources.local_sentinel_hub.settings import arguments
 
 from .conftest import BUCKET, Imagery, client_config
 from .test_local_sentinel_hub_batch import SLOW, features, halves, payload, s3, wait_for
@@ -34,6 +46,10 @@ def settings(world: tuple[Path, Imagery], tmp_path: Path) -> Iterator[ServiceSet
 
 def pid_of(settings: ServiceSettings) -> int:
     return int(json.loads((settings.folder / "service.json").read_text())["pid"])
+
+
+def signed_in(settings: ServiceSettings) -> SHConfig:
+    return client_config(ensure_running(settings, timeout_s=120), client_of(settings.folder))
 
 
 def gone(pid: int, timeout_s: float = 30) -> bool:
@@ -78,8 +94,10 @@ def test_runs_that_start_at_once_share_one_service(settings: ServiceSettings) ->
 
 def test_state_outlives_the_process(settings: ServiceSettings) -> None:
     first = ensure_running(settings, timeout_s=120)
-    made = SentinelHubBYOC(client_config(first)).create_collection(ByocCollection("kept", s3_bucket=BUCKET))
-    token = SentinelHubSession(client_config(first)).session_headers
+    made = SentinelHubBYOC(client_config(first, client_of(settings.folder))).create_collection(
+        ByocCollection("kept", s3_bucket=BUCKET)
+    )
+    token = SentinelHubSession(client_config(first, client_of(settings.folder))).session_headers
     pid = pid_of(settings)
     assert stop(settings.folder) and gone(pid)
     assert not stop(settings.folder)
@@ -90,7 +108,7 @@ def test_state_outlives_the_process(settings: ServiceSettings) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_job_that_was_interrupted_goes_on(settings: ServiceSettings, tmp_path: Path, how: signal.Signals) -> None:
-    client = BatchProcessClient(client_config(ensure_running(settings, timeout_s=120)))
+    client = BatchProcessClient(signed_in(settings))
     halves(tmp_path / "bucket", "orders/halves.gpkg")
     slower = SLOW.replace("60000", "600000")
     request = client.create(
@@ -103,7 +121,7 @@ def test_a_job_that_was_interrupted_goes_on(settings: ServiceSettings, tmp_path:
     os.kill(pid, how)
     assert gone(pid)
     assert all(gone(child) for child in scripts)
-    client = BatchProcessClient(client_config(ensure_running(settings, timeout_s=120)))
+    client = BatchProcessClient(signed_in(settings))
     assert wait_for(client, request, "DONE", "FAILED").status.value == "DONE"
     folder = tmp_path / "bucket/out" / request.request_id
     assert [row[2] for row in features(folder, request.request_id)] == ["DONE", "DONE"]
@@ -137,9 +155,9 @@ def test_wrong_credentials_are_refused_and_never_logged(
     monkeypatch.setenv("EO_ASSETS_LOCAL_SH_CLIENT_ID", "tester")
     monkeypatch.setenv("EO_ASSETS_LOCAL_SH_CLIENT_SECRET", "the-only-secret")
     address = ensure_running(settings, timeout_s=120)
-    token = SentinelHubSession(client_config(address, "the-only-secret")).token["access_token"]
+    token = SentinelHubSession(client_config(address, client_of(settings.folder))).token["access_token"]
     with pytest.raises(Exception, match="Invalid client"):
-        SentinelHubSession(client_config(address, "a-wrong-secret"))
+        SentinelHubSession(client_config(address, Credentials("tester", "a-wrong-secret")))
     url = f"{address.base_url}/api/v2/batch/process"
     for header in ("", "Bearer ", f"Bearer {token}x", f"Bearer {forged(token)}", "Basic dGVzdGVyOng="):
         assert requests.get(url, headers={"Authorization": header}, timeout=10).status_code == 401
@@ -167,3 +185,69 @@ def test_a_port_that_is_taken_is_named(settings: ServiceSettings, tmp_path: Path
     port = int(address.base_url.rpartition(":")[2])
     with pytest.raises(ServiceError, match=rf"port {port} of 127\.0\.0\.1 can't be used"):
         serve(ServiceSettings(tmp_path / "second", None, port=port))
+
+
+@pytest.fixture
+def no_client_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EO_ASSETS_LOCAL_SH_CLIENT_ID", raising=False)
+    monkeypatch.delenv("EO_ASSETS_LOCAL_SH_CLIENT_SECRET", raising=False)
+
+
+def token_status(base_url: str, client_id: str, secret: str) -> int:
+    form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": secret}
+    return requests.post(ServiceAddress(base_url).token_url, data=form, timeout=10).status_code
+
+
+@pytest.mark.usefixtures("no_client_named")
+def test_a_service_that_a_run_starts_lets_only_its_users_in(settings: ServiceSettings) -> None:
+    url = ensure_running(settings, timeout_s=120).base_url
+    kept = client_of(settings.folder)
+    assert token_status(url, kept.client_id, kept.client_secret) == 200
+    for name, secret in (("local", "local"), (kept.client_id, "anything"), (kept.client_id, ""), ("", "")):
+        assert token_status(url, name, secret) == 401
+    path = settings.folder / "client.json"
+    assert path.stat().st_mode & 0o777 == 0o600
+    pid = pid_of(settings)
+    assert kept.client_secret.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    assert kept.client_secret not in (settings.folder / "service.log").read_text()
+    assert kept.client_secret not in repr(kept)
+    stop(settings.folder)
+    ensure_running(settings, timeout_s=120)
+    assert client_of(settings.folder) == kept, "later runs use the same"
+
+
+@pytest.mark.usefixtures("no_client_named")
+@pytest.mark.parametrize("left", [None, "", '{"client_id": "x"', '{"client_id": "x", "client_secret": ""}', "[]"])
+def test_a_client_that_is_lost_or_torn_lets_nobody_in_and_is_made_anew(
+    settings: ServiceSettings, left: str | None
+) -> None:
+    url = ensure_running(settings, timeout_s=120).base_url
+    old, path = client_of(settings.folder), settings.folder / "client.json"
+    path.unlink()
+    if left is not None:
+        path.write_text(left)
+    assert token_status(url, old.client_id, old.client_secret) == token_status(url, "x", "") == 401
+    with pytest.raises(ServiceError, match=r"client\.json has no client"):
+        client_of(settings.folder)
+    assert ensure_running(settings, timeout_s=120).base_url == url
+    new = client_of(settings.folder)
+    assert new != old and token_status(url, new.client_id, new.client_secret) == 200
+
+
+@pytest.mark.usefixtures("no_client_named")
+def test_a_service_in_the_foreground_lets_anybody_in(settings: ServiceSettings) -> None:
+    command = [sys.executable, "-m", "resources.local_sentinel_hub", *arguments(settings)]
+    root = str(Path(server.__file__).parents[2])
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[4].rstrip(",")
+        assert [token_status(url, "a-stranger", "anything"), token_status(url, "", "")] == [200, 401]
+        process.terminate()
+
+
+def test_half_a_client_in_the_environment_is_refused(
+    settings: ServiceSettings, no_client_named: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EO_ASSETS_LOCAL_SH_CLIENT_ID", "tester")
+    with pytest.raises(ServiceError, match="go together"):
+        ensure_running(settings)

@@ -18,7 +18,7 @@ from resources.local_sentinel_hub.evalscript import InputArray, ScriptProcess, S
 from resources.local_sentinel_hub.script_child import ScriptLimits
 from resources.local_sentinel_hub.script_setup import parse_setup
 
-BRIEF = ScriptLimits(call_s=1.0)
+BRIEF, PATIENT = ScriptLimits(call_s=1.0), ScriptLimits(call_s=300.0)
 
 
 def script(setup: str, pixel: str = "return [1];", extra: str = "") -> str:
@@ -93,20 +93,22 @@ def test_no_answer_of_a_script_surprises_the_parser(answer: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "limits", "said"),
     [
-        ("while (true) {}", "stopped after 1 s in one call: is there an endless loop"),
-        ("throw new Error('enough')", "line 2: Error: enough"),
-        ("const all = []; while (true) all.push(new Uint8Array(1 << 26).fill(1))", r"memory|allocation failed"),
+        ("while (true) {}", BRIEF, "stopped after 1 s in one call: is there an endless loop"),
+        # All the time there is for those that end by something else: a busy machine fills memory slowly.
+        ("throw new Error('enough')", PATIENT, "line 2: Error: enough"),
+        ("const all = []; while (true) all.push(new Uint8Array(1 << 26).fill(1))", PATIENT, "memory|allocation failed"),
     ],
+    ids=["time", "exception", "memory"],
 )
-def test_overrunning_a_limit_ends_the_script(body: str, said: str) -> None:
+def test_overrunning_a_limit_ends_the_script(body: str, limits: ScriptLimits, said: str) -> None:
     with pytest.raises(EvalscriptError, match=said):
-        inspect_script(f"//VERSION=3\n{body}", BRIEF)
+        inspect_script(f"//VERSION=3\n{body}", limits)
 
 
 def test_resident_memory_is_watched() -> None:
-    tight = ScriptLimits(call_s=20, rss_bytes=200 << 20)
+    tight = ScriptLimits(call_s=300.0, rss_bytes=200 << 20)
     with pytest.raises(EvalscriptError, match=r"used more than 200 MB of memory|ran out of memory"):
         inspect_script("//VERSION=3\nconst a = []; while (true) a.push(new Uint8Array(1 << 20).fill(1))", tight)
 

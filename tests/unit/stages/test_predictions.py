@@ -1,5 +1,6 @@
 """Predictions equal the model's own, keep to their type, and never pass off a value as nodata."""
 
+import dataclasses
 from typing import Any
 
 import lightgbm
@@ -124,3 +125,19 @@ def test_rows_are_pixels_with_any_value(digital_numbers: Any) -> None:
     assert np.isnan(table[0, :2]).all()
     empty, nothing = as_table(np.full((2, 3, 4, 2), np.nan, np.float32))
     assert empty.shape == (0, 4) and not nothing.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"factor": 0.001}, "factor: the model has 0.0001, the project 0.001"),
+        ({"reference": "OTHER"}, "reference: the model has 'GHSL', the project 'OTHER'"),
+        ({"offset_handling": ("s2: harmonised",)}, "offset_handling"),
+    ],
+)
+def test_a_model_of_other_units_is_refused_and_never_quietly_used(world: Any, change: Any, told: str) -> None:
+    world.make()
+    world.signature = dataclasses.replace(world.signature, **change)
+    outcome = world.run("predictions")["predictions"]
+    assert outcome.status == "failed"
+    assert f"{world.tile.name}: the model does not fit this project: {told}" in outcome.reason

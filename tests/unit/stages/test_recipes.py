@@ -34,20 +34,20 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("area.files", "other.geojson", NOTHING),
     # What is asked of the service.
     ("imagery.expected_dates", 9, NOTHING),
-    ("imagery.time_interval.0", "2017-01-01", {"tiffs", "eopatches"}),  # the date of a delivery that tells none
+    ("imagery.time_interval.0", "2017-01-01", {"tiffs"}),
     ("imagery.time_interval.1", "2017-03-01", {"tiffs"}),
     ("imagery.tiff_outputs", DEMO["imagery"]["tiff_outputs"][::-1], {"tiffs"}),
-    (f"{COLLECTION}.collection", "sentinel-2-l2a", {"tiffs"}),
+    (f"{COLLECTION}.collection", "sentinel-2-l2a", {"tiffs", "predictions"}),  # the model's offset handling
     (f"{COLLECTION}.id", "S2", {"tiffs"}),
     (f"{COLLECTION}.service", "cdse", {"tiffs"}),
     (f"{COLLECTION}.mosaicking_order", "leastCC", {"tiffs"}),
     (f"{COLLECTION}.max_cloud_cover", 0.5, {"tiffs"}),
     (f"{COLLECTION}.upsampling", "BICUBIC", {"tiffs"}),
     (f"{COLLECTION}.downsampling", "BILINEAR", {"tiffs"}),
-    (f"{COLLECTION}.harmonize_values", False, {"tiffs"}),
+    (f"{COLLECTION}.harmonize_values", False, {"tiffs", "predictions"}),
     # From tiffs to the model's columns.
     ("eopatches.data.BANDS.from", BANDS[::-1], {"eopatches", "features", "predictions"}),
-    ("eopatches.data.BANDS.factor", 0.001, {"eopatches"}),
+    ("eopatches.data.BANDS.factor", 0.001, {"eopatches", "predictions"}),
     ("eopatches.data.BANDS.dtype", "float64", {"eopatches"}),
     ("eopatches.masks.QUALITY_MASK.valid", "bool", {"eopatches"}),
     ("features.mask", None, {"features"}),
@@ -55,7 +55,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("features.indices.NDVI", ["B8A", "B04"], {"features"}),
     ("features.indices", dict(reversed(DEMO["features"]["indices"].items())), {"features", "predictions"}),
     # Labels and samples.
-    ("reference.name", "OTHER", {"reference", "samples"}),
+    ("reference.name", "OTHER", {"reference", "samples", "predictions"}),
     ("reference.dtype", "int16", {"reference"}),
     ("reference.nodata", 0, {"reference", "samples"}),
     (f"{LABELS}.collection", "other", {"reference"}),

@@ -211,13 +211,13 @@ def test_a_label_file_that_is_gone_is_a_failed_tile_and_not_a_failed_run(world: 
     assert outcomes["predictions"].status == "up_to_date"
 
 
-def test_a_committed_input_that_is_gone_is_told_with_the_remedy(world: Any) -> None:
+def test_a_committed_output_whose_folder_is_gone_is_missing_and_made_again(world: Any) -> None:
     record = world.make()["eopatches"].record
     world.store.store.delete_folder(record.attempt)
     world.features["mask"] = None
-    outcome = world.run("features")["features"]
-    assert outcome.status == "failed"
-    assert "is gone although it was committed; delete" in outcome.reason
+    alone = world.run("features")["features"]
+    assert (alone.status, alone.reason) == ("blocked", "eopatches of 33UUU_3_7 has not been made")
+    assert statuses(world.run("eopatches", "features")) == {"eopatches": "done", "features": "done"}
 
 
 def test_the_loser_of_a_race_takes_the_winners_output(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,67 @@
+"""Checks of model.parameters. LightGBM passes over a name that it does not know, so that nobody would learn of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from eo_assets.project import Model
+from eo_assets.project_problems import Finding, did_you_mean
+
+PARAMETERS = "https://lightgbm.readthedocs.io/en/stable/Parameters.html"
+SET_BY_KIND = frozenset({"objective", "num_class"})
+SET_BY_TRAINING = frozenset({"seed", "deterministic", "force_row_wise", "verbosity"})
+"""What `core.model` sets first. Under this name a project may override it; LightGBM passes over every other name."""
+
+FILES_AND_MACHINES = frozenset({
+    "config", "convert_model", "convert_model_language", "data", "forcedbins_filename", "forcedsplits_filename",
+    "group_column", "header", "ignore_column", "input_model", "label_column", "local_listen_port",
+    "machine_list_filename", "machines", "num_machines", "output_model", "output_result", "parser_config_file",
+    "pre_partition", "precise_float_parser", "save_binary", "snapshot_freq", "task", "time_out", "tree_learner",
+    "two_round", "valid", "weight_column",
+})  # fmt: skip
+"""LightGBM would read, write or listen where no project folder is looked after, or pass over them."""
+
+
+def check_parameters(model: Model) -> Iterator[Finding]:
+    """A parameter is one that LightGBM knows, given once, and nothing that another key or eo-assets decides."""
+    if not model.parameters:
+        return
+    known = _known_parameters()
+    given: dict[str, str] = {}
+    for name, value in model.parameters.items():
+        key, parameter = ("model", "parameters", name), known.get(name)
+        if parameter is None:
+            yield Finding(key, value, "not a parameter of LightGBM", f"{did_you_mean(name, known)}see {PARAMETERS}")
+        elif fault := _refused(name, parameter, value):
+            yield Finding(key, value, *fault)
+        elif parameter in given:
+            what = f"another name of {given[parameter]}, which is given too"
+            yield Finding(key, value, what, "keep one of them")
+        else:
+            given[parameter] = name
+
+
+@cache
+def _known_parameters() -> Mapping[str, str]:
+    """Every name that LightGBM understands, aliases too, with the parameter that it stands for."""
+    import lightgbm  # takes seconds: only where a project names parameters
+
+    groups = lightgbm.basic._ConfigAliases._get_all_param_aliases()
+    return {alias: parameter for parameter, aliases in groups.items() for alias in aliases}
+
+
+def _refused(name: str, parameter: str, value: object) -> tuple[str, str] | None:
+    """What is wrong with a parameter that LightGBM knows, and what to do; None where nothing is."""
+    if parameter in SET_BY_KIND:
+        what = f"LightGBM's {parameter}, which model.kind and the labels set"
+        return what, "remove it, and choose model.kind"
+    if parameter in FILES_AND_MACHINES:
+        return "about files or machines, which LightGBM is not told of here", "remove it"
+    if parameter == "early_stopping_round":
+        what = "nothing to stop on, since a model is trained without a validation set"
+        return what, "remove it, and set n_estimators"
+    if parameter in SET_BY_TRAINING and name != parameter:
+        what = f"LightGBM would not look at it, since training sets {parameter}"
+        return what, f"write {parameter}: {value}"
+    return None

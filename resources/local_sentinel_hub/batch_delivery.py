@@ -1,0 +1,68 @@
+"""One tile of a batch request: rendered beside its place, its files moved there."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from eo_assets.core.cost import DISCOUNTED_FROM_PIXELS, RATES
+from resources.local_sentinel_hub.api import bad_payload
+from resources.local_sentinel_hub.batch_request import BatchRequest, Delivery, Feature
+from resources.local_sentinel_hub.buckets import publish
+from resources.local_sentinel_hub.collections import Collection
+from resources.local_sentinel_hub.render import Job, render
+from resources.local_sentinel_hub.script_child import ScriptLimits
+
+
+def check_existing(request: BatchRequest, place: Delivery, found: Iterable[Feature]) -> None:
+    """Raise ApiError 400 if a file is in the way that the request may neither replace nor skip."""
+    if request.output.overwrite or request.output.skip_existing:
+        return
+    for feature in found:
+        for path in _targets(request, place, feature):
+            if path.exists():
+                message = f"{path.name} of {feature.name} is already delivered there"
+                raise bad_payload(f"{message}; set overwrite or skipExisting, or use <requestId> in the template")
+
+
+def deliver(
+    identity: str,
+    request: BatchRequest,
+    place: Delivery,
+    feature: Feature,
+    collections: Mapping[str, Collection],
+    limits: ScriptLimits,
+) -> float:
+    """Render one tile of the request with that id and deliver its files. Returns the processing units."""
+    targets = _targets(request, place, feature)
+    if request.output.skip_existing and all(path.exists() for path in targets):
+        return 0.0
+    drafts = place.folder / f"{_drafts(identity)}{uuid.uuid4().hex}"
+    drafts.mkdir(parents=True)
+    try:
+        process = request.process
+        job = Job(process, feature.grid, collections, cog=request.output.cog_output)
+        units = render(job, drafts, limits)
+        for response, target in zip(process.output.responses, targets, strict=True):
+            publish(drafts / f"{response.identifier}.{response.extension}", target)
+    finally:
+        shutil.rmtree(drafts, ignore_errors=True)
+    pixels = feature.grid.shape[0] * feature.grid.shape[1]
+    return units * (RATES["batch"] if pixels > DISCOUNTED_FROM_PIXELS else 1.0)
+
+
+def remove_drafts(identity: str, place: Delivery) -> None:
+    """Remove what a process that was killed left half rendered."""
+    for drafts in place.folder.glob(f"{_drafts(identity)}*"):
+        shutil.rmtree(drafts, ignore_errors=True)
+
+
+def _drafts(identity: str) -> str:
+    return f".parts-{identity}-"
+
+
+def _targets(request: BatchRequest, place: Delivery, feature: Feature) -> list[Path]:
+    """The files of one tile, in the order of the request's responses."""
+    return [place.path(feature.name, r.identifier, r.extension) for r in request.process.output.responses]
