@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -55,7 +54,11 @@ def run(project: str, only: tuple[str, ...], tiles: tuple[str, ...], rebuy: bool
     from eo_assets.command_run import run_project
     from jobs.launches import Request
 
-    sys.exit(0 if run_project(project, Request(only, tiles, rebuy), console) else 1)
+    try:
+        sys.exit(0 if run_project(project, Request(only, tiles, rebuy), console) else 1)
+    except KeyboardInterrupt:
+        errors.print("interrupted; what is committed stays, run it again to go on")
+        sys.exit(130)
 
 
 @main.command()
@@ -120,13 +123,9 @@ def status(project: str, as_json: bool) -> None:
 @_told
 def path(project: str, asset: str, tile: str | None) -> None:
     """Print where the committed output of ASSET (of TILE, or of a zone for maps) lies."""
-    from eo_assets.definitions import open_project
-    from eo_assets.stages.build import tile_store
+    from eo_assets.command_path import output_path
 
-    store = tile_store(open_project(project))
-    if asset not in store.folders:
-        raise EoAssetsError(f"there is no asset {asset!r}; there are {', '.join(store.folders)}")
-    print(store.live(asset, tile or asset))
+    print(output_path(project, asset, tile))
 
 
 @main.command()
@@ -141,19 +140,9 @@ def ui(projects: tuple[str, ...], port: int) -> None:
     loaded = [open_project(project) for project in projects]
     home = dagster_home(loaded[0])
     environment = {**os.environ, "DAGSTER_HOME": str(home), PROJECTS_VARIABLE: ",".join(projects)}
-    command = [
-        sys.executable,
-        "-m",
-        "dagster",
-        "dev",
-        "-m",
-        "eo_assets.definitions",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-    ]
-    sys.exit(subprocess.run(command, env=environment, check=False).returncode)
+    command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "eo_assets.definitions"]
+    # Dagster takes this process's place, so that a signal to it reaches the servers that it started.
+    os.execvpe(command[0], [*command, "-h", "127.0.0.1", "-p", str(port)], environment)
 
 
 @main.group("sentinel-hub")

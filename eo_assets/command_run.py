@@ -39,7 +39,7 @@ def run_project(name: str, request: Request, console: Console) -> bool:
             if not result.success:
                 console.print(f"  [red]failed:[/] {escape(result.failure)}")
     report = write_run_report(loaded, request.name, started, results, progress.failures)
-    _summary(loaded, request.name, results, console)
+    _summary(loaded, name, request.name, results, console)
     console.print(f"report     {report}")
     return all(result.success for result in results)
 
@@ -50,16 +50,14 @@ def _announce(launch: Launch, console: Console) -> None:
     console.print(f"[bold]{', '.join(launch.assets)}[/]{where}")
 
 
-def _summary(loaded: LoadedProject, run: str, results: Sequence[LaunchResult], console: Console) -> None:
+def _summary(loaded: LoadedProject, name: str, run: str, results: Sequence[LaunchResult], console: Console) -> None:
     """Where everything lies, and how good the model is."""
     store = tile_store(loaded)
     failed = sum(not result.success for result in results)
     tile_runs = [result for result in results if result.launch.keys and "maps" not in result.launch.assets]
     console.print()
     if failed:
-        console.print(
-            f"[red]{failed} of {len(results)} launches failed[/]; `eo-assets status {loaded.project.name}` tells why"
-        )
+        console.print(f"[red]{failed} of {len(results)} launches failed[/]; `eo-assets status {name}` tells why")
     elif not tile_runs:
         console.print("every tile is up to date")
     model = store.record("model", "model")
@@ -69,4 +67,5 @@ def _summary(loaded: LoadedProject, run: str, results: Sequence[LaunchResult], c
     for zone, record in sorted(store.records("maps").items()):
         console.print(f"map        {store.store.path(published_map(loaded, int(zone)))}")
         console.print(f"quicklook  {store.path(record) / QUICKLOOK}")
-    console.print(f"log        {log_folder(loaded, run) / 'run.log'}")
+    if loaded.project.logging.save:
+        console.print(f"log        {log_folder(loaded, run) / 'run.log'}")

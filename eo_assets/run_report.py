@@ -125,6 +125,8 @@ def _pictured_tiles(store: TileStore) -> list[str]:
 
 
 def _picture(store: TileStore, record: OutputRecord, title: str, note: str) -> Iterator[Picture]:
-    png = quicklook_of(store.path(record))
+    # A report must not fail over a picture: what is gone was told by the run itself.
+    folder = store.store.path(record.attempt)
+    png = quicklook_of(folder)
     if png is not None:
         yield Picture(title, png, note)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eo_assets.assets.progress import counted
 from eo_assets.stages.walk import StageOutcome
 
-QUIET_SECONDS = 15.0
+QUIET_SECONDS = 5.0
 
 
 class TerminalProgress:
@@ -54,3 +54,9 @@ class TerminalProgress:
             self._bar.stop()
             self._bar = None
         self._console.print(f"  {counted(self._counts)}", highlight=False)
+        if self._counts["kept"]:
+            self._console.print(
+                f"  [yellow]{self._counts['kept']} outputs are used although their settings changed since they were "
+                "bought[/]; --rebuy buys them again",
+                highlight=False,
+            )

@@ -162,7 +162,11 @@ class Launcher:
             run_config=self._run_config(assets, request),
             raise_on_error=False,
         )
-        return LaunchResult(launch, result.run_id, result.success, failure_of(result))
+        failure = failure_of(result)
+        if "DagsterExecutionInterruptedError" in failure:
+            # Dagster takes an interrupt for a failed step; a person who presses Ctrl-C wants nothing more started.
+            raise KeyboardInterrupt
+        return LaunchResult(launch, result.run_id, result.success, failure)
 
     def _run_config(self, assets: Sequence[str], request: Request) -> dict[str, object]:
         # Dagster's own console lines would drown what a person came for; they are in the run's log and in the UI.

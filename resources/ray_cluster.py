@@ -7,6 +7,7 @@ bounded number in flight. Faults that may pass and lost workers are tried again;
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -89,8 +90,20 @@ class RayCluster(RayResource):  # type: ignore[misc]
             os.environ.setdefault("RAY_worker_niceness", "0")
             # RAY_AUTH_MODE is left to Ray, which turns tokens on for a new cluster: set here, after the import, it
             # would reach the children and not this process, and Ray would refuse itself.
-            ray.init(address=self.ray_address, **self._options(), **self.ray_init_options)
+            logging.getLogger("ray").setLevel(logging.ERROR)
+            self._start(ray)
         return ray
+
+    def _start(self, ray: Any) -> None:
+        """Ray gives its own processes 30 s to start, which a busy machine may not manage at once."""
+        for attempt in range(self.tries):
+            try:
+                ray.init(address=self.ray_address, **self._options(), **self.ray_init_options)
+                return
+            except (RuntimeError, TimeoutError, ConnectionError) as error:
+                ray.shutdown()
+                if attempt + 1 == self.tries:
+                    raise TransientError(f"{self.name} did not start: {error}") from error
 
     def map_tiles(
         self,

@@ -95,9 +95,27 @@ class TileStore:
         if not path.exists():
             raise StoreError(
                 f"{record.stage} of {record.key}: {path} is gone although it was committed; "
-                f"delete {self.store.path(self._record_key(record.stage, record.key))} to make it anew"
+                f"delete {self.record_path(record.stage, record.key)} to make it anew"
             )
         return path
+
+    def intact(self, record: OutputRecord) -> Path:
+        """The live attempt's folder, which still holds as many bytes as were committed.
+
+        Zarr reads a lost chunk as its fill value, so a damaged folder would go on as data.
+        """
+        path, committed = self.path(record), record.numbers.get("bytes")
+        found = size_of(path)
+        if committed is not None and found != committed:
+            raise StoreError(
+                f"{record.stage} of {record.key}: {path} is damaged: it holds {found} of the {committed} bytes that "
+                f"were committed; delete {self.record_path(record.stage, record.key)} to make it anew"
+            )
+        return path
+
+    def record_path(self, stage: str, key: str) -> Path:
+        """Where an output's commit record lies: deleting it forgets the output."""
+        return self.store.path(self._record_key(stage, key))
 
     def live(self, stage: str, key: str) -> Path:
         """The live attempt's folder of an output that must exist."""

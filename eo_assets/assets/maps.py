@@ -102,6 +102,7 @@ def wanted_map(loaded: LoadedProject, store: TileStore, epsg: int) -> Wanted:
 def make_map(loaded: LoadedProject, store: TileStore, epsg: int) -> OutputRecord:
     """Commit and publish a zone's map, unless it is up to date."""
     everything, zone = tiles_of(store), zone_tiles(loaded, store, epsg)
+    _keep_what_is_shown(store, zone, epsg)
     record = ensure(
         store,
         "maps",
@@ -112,6 +113,19 @@ def make_map(loaded: LoadedProject, store: TileStore, epsg: int) -> OutputRecord
     # Published even when nothing changed: a process that died between commit and publishing is made good.
     store.store.publish(store.path(record) / map_name(loaded, epsg), published_map(loaded, epsg))
     return record
+
+
+def _keep_what_is_shown(store: TileStore, zone: ZoneTiles, epsg: int) -> None:
+    """Refuse to put a map with new holes in the place of one that shows those tiles: the published map stays."""
+    live = store.record("maps", str(epsg))
+    lost = {name: zone.missing[name] for name in live.inputs if name in zone.missing} if live else {}
+    if lost:
+        first, reason = next(iter(lost.items()))
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise StoreError(
+            f"maps of zone {epsg}: the published map shows {first}{more}, which can't be shown now ({reason}); it is "
+            f"kept. Mend the tiles and run again, or delete {store.record_path('maps', str(epsg))} to accept the holes"
+        )
 
 
 def _wanted(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) -> Wanted:

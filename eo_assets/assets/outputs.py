@@ -17,7 +17,10 @@ def metadata_of(store: TileStore, record: OutputRecord, *, picture: bool = True)
     """A record's numbers, place and recipe; its quicklook inline where it has one."""
     folder = store.path(record)
     numbers = {name: shown(value) for name, value in record.numbers.items()}
+    drawing = folder / QUICKLOOK
+    seen = picture and drawing.exists()
     said: dict[str, Any] = {
+        **({"quicklook": inline_picture(drawing.read_bytes(), record.stage)} if seen else {}),
         **numbers,
         "path": dg.MetadataValue.path(str(folder)),
         "recipe": record.recipe[:12],
@@ -25,9 +28,6 @@ def metadata_of(store: TileStore, record: OutputRecord, *, picture: bool = True)
     }
     if record.empty:
         said["empty"] = record.reason
-    drawing = folder / QUICKLOOK
-    if picture and drawing.exists():
-        said["quicklook"] = inline_picture(drawing.read_bytes(), record.stage)
     return said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,8 @@ def ensure(store: TileStore, asset: str, key: str, wanted: Wanted, write: Write)
     if record is not None and record.recipe == wanted.recipe:
         return record
     with store.attempt(asset, key) as attempt:
-        numbers = write(attempt.folder)
+        started = time.perf_counter()
+        numbers = {**write(attempt.folder), "seconds": round(time.perf_counter() - started, 3)}
         return store.commit(asset, key, attempt, wanted.recipe, numbers=numbers, inputs=wanted.inputs)
 
 

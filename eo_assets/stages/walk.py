@@ -153,7 +153,7 @@ class Walk:
 
     def _commit(self, stage: TileStage, work: TileWork, wanted: str) -> OutputRecord:
         records, _ = self._input_records(stage, work.tile)
-        inputs = TileInputs(records, {name: self.store.path(record) for name, record in records.items()})
+        inputs = TileInputs(records, {name: self.store.intact(record) for name, record in records.items()})
         digests = {name: record.digest for name, record in records.items()}
         started = time.perf_counter()
         if stage.name == "tiffs":

@@ -18,6 +18,14 @@ from resources.ray_cluster import Finished, RayCluster, WorkerNeeds, capped, in_
 SMALL = WorkerNeeds(cpus=1.0, memory_bytes=50 << 20)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_by_other_tests() -> None:
+    """A Ray that the graph's tests started in this process has workers that have loaded what those needed."""
+    import ray
+
+    ray.shutdown()
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
     import ray
