@@ -59,9 +59,14 @@ def project_status(loaded: LoadedProject) -> list[AssetStatus]:
     states: dict[str, AssetStatus] = {}
     for asset in ASSETS:
         own = tiles.get(asset) or found[asset]
-        behind = next((need for need in NEEDS[asset] if need in found and not states[need].complete), None)
+        behind = next((need for need in NEEDS[asset] if _unsettled(states[need], shared=need in found)), None)
         states[asset] = own if behind is None else _behind(own, behind)
     return list(states.values())
+
+
+def _unsettled(status: AssetStatus, *, shared: bool) -> bool:
+    """Is an input still to change? Failed and missing tiles are left out by what spans tiles, stale ones are not."""
+    return not status.complete if shared else "stale" in status.states
 
 
 def _behind(status: AssetStatus, upstream: str) -> AssetStatus:

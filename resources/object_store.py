@@ -13,7 +13,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -67,6 +67,22 @@ class LocalFolder:
                 return False
             self.put(key, data)
         return True
+
+    @contextlib.contextmanager
+    def exclusive(self, key: str, waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold a key against other processes of this machine; `waiting` is called once if somebody else holds it.
+
+        The system gives it back when the holder dies, however it dies.
+        """
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (target.parent / f".{target.name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def publish(self, source: Path, key: str) -> None:
         """Put a file that lies in this folder under a second key, without copying its bytes where links work."""

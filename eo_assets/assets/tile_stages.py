@@ -4,6 +4,8 @@ A bad tile is failed and never stamped; every other tile flows on. Up-to-date ti
 as failed, planned partitions without an event would turn failed with it.
 """
 
+import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
@@ -106,14 +108,25 @@ def _outcomes(
             allow_retries=False,
         )
     plan = plan_tiles(walk, tiles, stages)
-    require_budget(loaded, quote(loaded, plan.to_order, _unlabelled(walk, plan, stages)))
-    area = committed_area(walk.store) if len(plan.to_order) == len(all_tiles) else None
-    progress.started(f"{loaded.project.name}: {', '.join(stages)}", len(tiles), len(stages))
-    for outcome in run_tiles(walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, wanted, area)):
-        progress.advanced(outcome)
-        if outcome is not None:
-            yield outcome
+    with contextlib.ExitStack() as held:
+        if plan.to_order:
+            # Two runs of a project at once must not buy the same tiles: the second waits, and looks again.
+            held.enter_context(_ordering(loaded, walk))
+            plan = plan_tiles(walk, tiles, stages)
+        require_budget(loaded, quote(loaded, plan.to_order, _unlabelled(walk, plan, stages)))
+        area = committed_area(walk.store) if len(plan.to_order) == len(all_tiles) else None
+        progress.started(f"{loaded.project.name}: {', '.join(stages)}", len(tiles), len(stages))
+        for outcome in run_tiles(walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, wanted, area)):
+            progress.advanced(outcome)
+            if outcome is not None:
+                yield outcome
     progress.finished()
+
+
+def _ordering(loaded: LoadedProject, walk: Walk) -> contextlib.AbstractContextManager[None]:
+    key = f"{walk.store.folder('tiffs')}/ordering"
+    told = f"another run of {loaded.project.name} is ordering imagery; waiting for it to end"
+    return walk.store.store.exclusive(key, lambda: logging.getLogger("eo_assets").warning(told))
 
 
 def _unlabelled(walk: Walk, plan: TilePlan, stages: list[str]) -> list[Tile]:

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import stat
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -157,3 +159,21 @@ def test_what_is_put_can_be_read_by_others_as_far_as_the_umask_says(store: Local
     finally:
         os.umask(mask)
     assert store.path("record.json").stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_held_is_waited_for(store: LocalFolder) -> None:
+    told: list[str] = []
+    order: list[str] = []
+
+    def second() -> None:
+        with store.exclusive("tiffs/ordering", lambda: told.append("waiting")):
+            order.append("second")
+
+    with store.exclusive("tiffs/ordering", lambda: told.append("never")):
+        other = threading.Thread(target=second)
+        other.start()
+        while not told:
+            time.sleep(0.01)
+        order.append("first")
+    other.join()
+    assert (told, order) == (["waiting"], ["first", "second"])

@@ -243,3 +243,27 @@ def test_names_with_dots_are_kept(store: TileStore) -> None:
 
 def test_a_store_is_a_value(store: TileStore) -> None:
     assert pickle.loads(pickle.dumps(store)) == store  # noqa: S301
+
+
+def test_another_year_of_the_same_project_is_refused(store: TileStore) -> None:
+    years = [TileStore(store.store, "demo", FOLDERS, {"features": f"demo {year}"}) for year in (2017, 2018)]
+    years[0].claim("features")
+    with pytest.raises(StoreError, match=r"belongs to .*demo 2017.*not to features of demo 2018.*\{year\}"):
+        years[1].claim("features")
+
+
+def test_a_folder_that_has_lost_bytes_is_damaged_and_says_how_to_make_it_anew(store: TileStore) -> None:
+    record = commit(store, "four")
+    assert store.intact(record) == store.path(record)
+    (store.path(record) / "value").write_text("ten")
+    with pytest.raises(
+        StoreError, match=rf"is damaged: it holds 3 of the 4 bytes.*delete .*{TILE}\.json to make it anew"
+    ):
+        store.intact(record)
+
+
+def test_a_failure_is_remembered_until_the_output_is_committed(store: TileStore) -> None:
+    store.note_failure("features", TILE, "no bands")
+    assert store.failures("features") == {TILE: "no bands"}
+    commit(store, "one")
+    assert store.failures("features") == {}

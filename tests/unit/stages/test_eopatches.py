@@ -105,8 +105,13 @@ def test_a_file_that_was_damaged_after_its_delivery_is_named(world: Any) -> None
     key = world.deliver()
     world.run("tiffs", delivery=key)
     file = world.root / key / "B08.tif"
-    file.write_bytes(file.read_bytes()[:-500])
-    outcome = world.run("eopatches")["eopatches"]
-    assert outcome.status == "failed"
-    assert "B08.tif: rows" in outcome.reason
-    assert "_commits" in outcome.reason
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-500])
+    short = world.run("eopatches")["eopatches"]
+    assert short.status == "failed"
+    assert "is damaged" in short.reason and "_commits" in short.reason
+    # As long as before, but no TIFF any more: only opening it finds out.
+    file.write_bytes(bytes(16) + whole[16:])
+    overwritten = world.run("eopatches")["eopatches"]
+    assert overwritten.status == "failed"
+    assert "B08.tif" in overwritten.reason

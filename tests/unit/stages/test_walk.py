@@ -269,3 +269,12 @@ def test_the_folder_of_an_output_is_an_eopatch_and_nothing_else(world: Any) -> N
         assert names <= {
             "bbox.geojson", "timestamps.json", "data", "mask", "data_timeless", "mask_timeless", "quicklook.png",
         }, stage  # fmt: skip
+
+
+def test_a_lost_chunk_is_told_and_never_read_as_no_data(world: Any) -> None:
+    record = world.make()["eopatches"].record
+    (world.store.path(record) / "mask" / "QUALITY_MASK.zarr" / "0.1.0.0").unlink()
+    world.features["include_bands"] = False
+    outcome = world.run("features")["features"]
+    assert outcome.status == "failed"
+    assert "is damaged" in outcome.reason and "to make it anew" in outcome.reason
