@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -141,7 +142,9 @@ def ui(projects: tuple[str, ...], port: int) -> None:
     home = dagster_home(loaded[0])
     environment = {**os.environ, "DAGSTER_HOME": str(home), PROJECTS_VARIABLE: ",".join(projects)}
     command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "eo_assets.definitions"]
-    # Dagster takes this process's place, so that a signal to it reaches the servers that it started.
+    # Dagster takes this process's place, so that a signal to it reaches the servers that it started. It ends on SIGTERM
+    # as it does on SIGINT, which a shell ignores for what it starts in the background.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvpe(command[0], [*command, "-h", "127.0.0.1", "-p", str(port)], environment)
 
 
