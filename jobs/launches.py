@@ -76,17 +76,17 @@ class Launcher:
         register(self.instance, self.loaded.project.name, tiles)
         chosen = choose_tiles(tiles, request.tiles)
         sampled: set[str] = set()
+        trained = True
         if self._trains(direct, targets, request):
             yield from self._samples(tiles, sampled, request)
-            trained = True
             for result in self._train(direct, request):
                 trained = result.success
                 yield result
-            if not trained:
-                # Predicting goes on with a model that is known to be the one wanted, or not at all.
-                return
         before = [stage for stage in LAUNCHES["tiles"] if stage in direct]
         yield from self._ranges(before, tiles, [tile for tile in chosen if tile.name not in sampled], request)
+        if not trained:
+            # What needs no model has gone on; predicting goes on with the model that is wanted, or not at all.
+            return
         yield from self._ranges([asset for asset in PREDICT if asset in direct], tiles, chosen, request)
         if "maps" in direct:
             for zone in dict.fromkeys(str(tile.epsg) for tile in chosen):

@@ -75,11 +75,6 @@ def project_grid(loaded: LoadedProject) -> Grid:
             return read_custom_grid(path, custom.identifier, area.resolution, area.buffer)
 
 
-def project_tiles(loaded: LoadedProject, file: Path | None = None) -> list[Tile]:
-    """The project's tiles from its files alone, offline and with nothing written."""
-    return project_grid(loaded).tiles(project_area(loaded, file).geometry)
-
-
 def wanted_aoi(loaded: LoadedProject) -> Wanted:
     """The area that the files under input-data say."""
     return Wanted(recipe("aoi", {"bytes": project_area(loaded).digest}, "1", {}))
