@@ -48,13 +48,23 @@ def main() -> None:
 @PROJECT
 @click.option("--only", multiple=True, metavar="ASSET", help="Make this asset and what it needs (repeatable).")
 @click.option("-t", "--tile", "tiles", multiple=True, metavar="TILE|INDEX", help="Only this tile (repeatable).")
-@click.option("--rebuy", is_flag=True, help="Buy imagery again whose settings have changed.")
+@click.option(
+    "--rebuy",
+    multiple=True,
+    metavar="TILE|INDEX|all",
+    help="Buy imagery of this tile again if its settings have changed; quotes first (repeatable).",
+)
+@click.option("--yes", is_flag=True, help="Do not ask before buying again.")
 @_told
-def run(project: str, only: tuple[str, ...], tiles: tuple[str, ...], rebuy: bool) -> None:
+def run(project: str, only: tuple[str, ...], tiles: tuple[str, ...], rebuy: tuple[str, ...], yes: bool) -> None:
     """Materialize PROJECT on this machine; goes on past failed tiles and exits with 1 if any remain."""
     from eo_assets.command_run import run_project
+    from eo_assets.command_spend import quote_rebuy
     from jobs.launches import Request
 
+    if rebuy and not (quote_rebuy(project, rebuy, console) and (yes or click.confirm("buy them again?"))):
+        console.print("nothing is bought again")
+        rebuy = ()
     try:
         sys.exit(0 if run_project(project, Request(only, tiles, rebuy), console) else 1)
     except KeyboardInterrupt:
@@ -80,12 +90,13 @@ def validate(project: str) -> None:
 @click.option("--aoi", type=click.Path(path_type=Path), help="An area of interest instead of the project's own.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--names", is_flag=True, help="List the tiles in order, with their index.")
+@click.option("--catalog", is_flag=True, help="Ask the service's Catalog how many dates the tiles have.")
 @_told
-def plan(project: str, aoi: Path | None, as_json: bool, names: bool) -> None:
-    """Tiles, bytes and processing units of PROJECT. Spends nothing and writes nothing."""
+def plan(project: str, aoi: Path | None, as_json: bool, names: bool, catalog: bool) -> None:
+    """Tiles, bytes, hours and processing units of PROJECT. Spends nothing and writes nothing."""
     from eo_assets.command_plan import make_plan, print_plan
 
-    made = make_plan(project, aoi)
+    made = make_plan(project, aoi, catalog=catalog)
     if as_json:
         print(json.dumps(made.as_json(names=names), indent=1))
     else:
@@ -115,6 +126,35 @@ def status(project: str, as_json: bool) -> None:
         more = f" (and {len(asset.reasons) - 1} more)" if len(asset.reasons) > 1 else ""
         table.add_row(asset.asset, states, f"{asset.bytes / 1e6:,.1f} MB" if asset.bytes else "-", escape(first + more))
     console.print(table)
+
+
+@main.command()
+@PROJECT
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_told
+def spend(project: str, as_json: bool) -> None:
+    """What PROJECT has reserved and spent: job, user, estimate, actual."""
+    from eo_assets.command_spend import print_spendings
+
+    print_spendings(project, console, as_json=as_json)
+
+
+@main.command()
+@PROJECT
+@click.option(
+    "--units", type=click.FloatRange(min=0, min_open=True), help="Processing units; default: what is missing."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_told
+def approve(project: str, units: float | None, yes: bool) -> None:
+    """Approve what PROJECT may spend this month, where budget.require_approval asks for it."""
+    from eo_assets.command_spend import approve_units, quote_missing
+
+    figure = quote_missing(project, console) if units is None else units
+    if figure > 0 and (yes or click.confirm(f"approve {figure:,.1f} processing units?")):
+        approve_units(project, figure, console)
+    else:
+        console.print("nothing is approved")
 
 
 @main.command()

@@ -12,6 +12,7 @@ import dagster as dg
 
 from eo_assets.assets.area import area_assets
 from eo_assets.assets.byoc import byoc_assets
+from eo_assets.assets.cost_estimate import cost_assets
 from eo_assets.assets.maps import map_assets
 from eo_assets.assets.progress import LogProgress
 from eo_assets.assets.tile_stages import tile_assets
@@ -54,7 +55,7 @@ def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: A
         "cog_io_manager": CogIOManager(stores),
         **resource_overrides,
     }
-    builders = (area_assets, lambda loaded: [tile_assets(loaded)], training_assets, map_assets, byoc_assets)
+    builders = (area_assets, cost_assets, tile_assets, training_assets, map_assets, byoc_assets)
     with warnings.catch_warnings():
         # Backfill policies are marked as beta by Dagster; they are pinned with its minor version.
         warnings.simplefilter("ignore", dg.BetaWarning)

@@ -46,3 +46,7 @@ class StoreError(EoAssetsError):
 
 class BudgetExceeded(EoAssetsError):
     """A request would cost more than the project's budget allows."""
+
+
+class ApprovalNeeded(EoAssetsError):
+    """A request would cost something that the project wants a person to approve first."""

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat
 
+from eo_assets.core.evalscript import ScriptSetup
 from eo_assets.project_imagery import (
     SERVICES,
     BandStack,
@@ -88,6 +89,7 @@ class Folders(Section):
     predictions: str = "predictions"
     maps: str = "maps"
     byoc_collection: str = "byoc"
+    spending: str = "spending"
     logs: str = "logs"
 
 
@@ -133,9 +135,10 @@ class Area(Section):
 
 
 class Budget(Section):
-    """What may be spent."""
+    """What may be spent: processing units a calendar month (UTC), and whether a person has to approve them first."""
 
     max_processing_units: PositiveFloat | None = None
+    require_approval: bool = False
 
 
 class Logging(Section):
@@ -184,3 +187,4 @@ class LoadedProject(Section):
     file: Path
     project_folder: str = Field(description="absolute local path, or s3://bucket/prefix")
     evalscripts: Mapping[str, str] = Field(description="file name as written in the project file -> text")
+    setups: Mapping[str, ScriptSetup] = Field({}, description="the same file name -> what its `setup()` says, if asked")

@@ -73,7 +73,8 @@ def load_project(
         shown = [hide(finding, text.data, environment) for finding in findings]
         raise ProjectError("\n".join(_lines(shown, text)))
     project = Project.model_validate(data)
-    return LoadedProject(project=project, file=text.file, project_folder=folder, evalscripts=texts)
+    by_name = {script.name: setups[script.role] for script in scripts if script.role in setups}
+    return LoadedProject(project=project, file=text.file, project_folder=folder, evalscripts=texts, setups=by_name)
 
 
 def _validate(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:

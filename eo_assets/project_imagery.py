@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from eo_assets.project_types import ArrayType, Date, FloatType, Name, Names, Section
 
@@ -60,14 +61,35 @@ class Collection(Section):
     harmonize_values: bool | None = None
 
 
+class ExcludedDate(Section):
+    """A date whose frames are left out, of some tiles or of all."""
+
+    date: Date
+    tiles: tuple[str, ...] | None = Field(None, min_length=1, description="none named: all tiles")
+
+
+def _excluded(value: object) -> object:
+    """A date alone stands for that date of all tiles."""
+    return value if isinstance(value, dict | ExcludedDate) else {"date": value}
+
+
 class Imagery(Section):
-    """What is asked of the service for every tile, and the tiffs that come back."""
+    """What is asked of the service for every tile, and the tiffs that come back.
+
+    `exclude` and `tries` change nothing of the service's answer: they are no part of what was bought.
+    """
 
     collections: tuple[Collection, ...] = Field(min_length=1)
     time_interval: tuple[Date, Date]
     evalscript: str = Field(description="a file beside the project file")
     tiff_outputs: Names
     expected_dates: PositiveInt = Field(description="dates a tile; what a cost estimate multiplies by")
+    exclude: tuple[Annotated[ExcludedDate, BeforeValidator(_excluded)], ...] = ()
+    tries: PositiveInt = Field(3, description="how often the service is asked for a tile that it fails to make")
+
+    def excluded_dates(self, tile: str) -> frozenset[dt.date]:
+        """The dates to leave out of a tile."""
+        return frozenset(entry.date for entry in self.exclude if entry.tiles is None or tile in entry.tiles)
 
 
 class BandStack(Section):

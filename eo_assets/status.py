@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from eo_assets.assets.area import tiles_of, wanted_aoi, wanted_tile_grid
 from eo_assets.assets.byoc import wanted_byoc_collection
+from eo_assets.assets.cost_estimate import wanted_cost_estimate
 from eo_assets.assets.maps import wanted_map
 from eo_assets.assets.model import wanted_model
 from eo_assets.assets.shared_outputs import Wanted
@@ -49,6 +50,7 @@ def project_status(loaded: LoadedProject) -> list[AssetStatus]:
     shared: Mapping[str, Callable[[], Wanted]] = {
         "aoi": lambda: wanted_aoi(loaded),
         "tile_grid": lambda: wanted_tile_grid(loaded, store),
+        "cost_estimate": lambda: wanted_cost_estimate(loaded, store),
         "training_data": lambda: wanted_training_data(loaded, store),
         "model": lambda: wanted_model(loaded, store),
         "byoc_collection": lambda: wanted_byoc_collection(loaded, store),

@@ -10,6 +10,7 @@ from eo_assets.errors import ProjectError
 NEEDS: Mapping[str, tuple[str, ...]] = {
     "aoi": (),
     "tile_grid": ("aoi",),
+    "cost_estimate": ("tile_grid",),
     "tiffs": ("tile_grid",),
     "reference": ("tile_grid",),
     "eopatches": ("tiffs",),
@@ -39,13 +40,20 @@ def with_upstream(assets: Iterable[str], stop_at: Collection[str] = ()) -> set[s
     return found
 
 
-def choose_tiles(tiles: Sequence[Tile], named: Sequence[str]) -> list[Tile]:
+def rebought(tiles: Sequence[Tile], named: Sequence[str]) -> tuple[str, ...]:
+    """The names of the tiles that `--rebuy` means: names, indices, or `all`; none named: none."""
+    if "all" in named:
+        return tuple(tile.name for tile in tiles)
+    return tuple(tile.name for tile in choose_tiles(tiles, named, "--rebuy")) if named else ()
+
+
+def choose_tiles(tiles: Sequence[Tile], named: Sequence[str], option: str = "-t") -> list[Tile]:
     """Tiles by name or by index in the order (EPSG, name); none named: all. An unknown one is a ProjectError."""
     if not named:
         return list(tiles)
     known = {str(index): tile for index, tile in enumerate(tiles)} | {tile.name: tile for tile in tiles}
     for name in named:
         if name not in known:
-            raise ProjectError(f"-t {name}: no such tile; give a name, or an index from 0 to {len(tiles) - 1}")
+            raise ProjectError(f"{option} {name}: no such tile; give a name, or an index from 0 to {len(tiles) - 1}")
     chosen = {known[name].name for name in named}
     return [tile for tile in tiles if tile.name in chosen]

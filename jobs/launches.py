@@ -7,7 +7,7 @@ tile never keeps them from what the others made.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
@@ -18,7 +18,7 @@ from eo_assets.core.tile import Tile
 from eo_assets.partitions import contiguous, register
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
-from jobs.graph import choose_tiles, with_upstream
+from jobs.graph import choose_tiles, rebought, with_upstream
 from jobs.project_jobs import AREA, LAUNCHES, MAP, PREDICT, PUBLISH, TRAIN
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -46,12 +46,13 @@ class LaunchResult:
 class Request:
     """What is asked for: assets (none named: all of them), and tiles by name or index (none named: all of them).
 
-    `name` is what its runs are tagged with: the folder of its log.
+    `rebuy` are tiles whose stale imagery is bought again, by name or index or `all`; `name` is what its runs are tagged
+    with: the folder of its log.
     """
 
     only: tuple[str, ...] = ()
     tiles: tuple[str, ...] = ()
-    rebuy: bool = False
+    rebuy: tuple[str, ...] = ()
     name: str = ""
 
 
@@ -75,6 +76,7 @@ class Launcher:
         tiles = tiles_of(tile_store(self.loaded))
         register(self.instance, self.loaded.project.name, tiles)
         chosen = choose_tiles(tiles, request.tiles)
+        request = replace(request, rebuy=rebought(tiles, request.rebuy))
         sampled: set[str] = set()
         trained = True
         if self._trains(direct, targets, request):
@@ -172,7 +174,8 @@ class Launcher:
         # Dagster's own console lines would drown what a person came for; they are in the run's log and in the UI.
         config: dict[str, object] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
         if request.rebuy and set(assets) & set(TILE_STAGES):
-            config["ops"] = {f"{self.loaded.project.name}__tile_stages": {"config": {"rebuy": True}}}
+            stages = f"{self.loaded.project.name}__tile_stages"
+            config["ops"] = {stages: {"config": {"rebuy": list(request.rebuy)}}}
         return config
 
     def _key(self, asset: str) -> dg.AssetKey:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-AREA = ("aoi", "tile_grid")
+AREA = ("aoi", "tile_grid", "cost_estimate")
 TILES = ("tiffs", "reference", "eopatches", "features", "samples")
 TRAIN = ("training_data", "model")
 PREDICT = ("predictions",)

@@ -84,6 +84,18 @@ class LocalFolder:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def held(self, key: str) -> bool:
+        """Does a living process hold this key (see `exclusive`)?"""
+        target = self.path(key)
+        try:
+            with (target.parent / f".{target.name}.lock").open("r+") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     def publish(self, source: Path, key: str) -> None:
         """Put a file that lies in this folder under a second key, without copying its bytes where links work."""
         target = self.path(key)

@@ -31,7 +31,7 @@ GRACE_SECONDS = 3600.0
 OWN_ASSETS = "assets"
 """Where outputs of assets lie that users define themselves."""
 
-SETTING = {"aoi": "cache", "tile_grid": "cache"}
+SETTING = dict.fromkeys(("aoi", "tile_grid", "cost_estimate"), "cache")
 """The key of storage.structure that sets a stage's folder, where it is not the stage's own name."""
 
 

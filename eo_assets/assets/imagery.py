@@ -1,73 +1,115 @@
-"""The order for imagery: one batch request for all missing tiles of a run, estimated before it is placed."""
+"""The order for imagery: one batch request for all missing tiles of a run, within the project's budget."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from pathlib import Path
 
-import shapely.geometry
+import dagster as dg
 
-from eo_assets.core.cost import processing_units
+from eo_assets.assets.area import committed_area
+from eo_assets.assets.quotes import imagery_units
+from eo_assets.assets.tile_run import TilePlan
 from eo_assets.core.tile import Tile
-from eo_assets.errors import BudgetExceeded
-from eo_assets.project import CollectionReference, LoadedProject, SentinelHubGridSettings
+from eo_assets.project import LoadedProject, SentinelHubGridSettings
 from eo_assets.stages.build import sentinel_hub, tile_store
 from eo_assets.stages.reference import collection_input
-from resources.batch_jobs import Delivery, ImageryOrder, TilingGrid, deliveries
+from eo_assets.stages.stage import TileInputs
+from eo_assets.stages.walk import Walk
+from resources.batch_api import BatchApi, Imagery, TilingGrid
+from resources.batch_jobs import Delivery, Desk, Polling, Wanted, deliveries
+from resources.batch_orders import OPEN, OrderBook
+from resources.spending import Ledger
 
-__all__ = ["Delivery", "Quote", "order_imagery", "quote", "require_budget"]
-
-
-@dataclass(frozen=True, slots=True)
-class Quote:
-    """What the service would charge: processing units of imagery by batch and of reference by Process requests."""
-
-    imagery: float
-    reference: float
-
-    @property
-    def total(self) -> float:
-        """Processing units altogether."""
-        return self.imagery + self.reference
+APPROVAL_TAG = "eo-assets/approve"
+"""A run tag: the processing units that whoever launched the run approves."""
+USER_TAG = "user"
 
 
-def quote(loaded: LoadedProject, imagery: Sequence[Tile], reference: Sequence[Tile]) -> Quote:
-    """Processing units for tiles whose imagery or reference has to be bought, offline, at the expected dates."""
-    project = loaded.project
-    bought = isinstance(project.reference.source, CollectionReference)
-    asked = project.imagery
-    return Quote(
-        processing_units([t.shape for t in imagery], len(asked.tiff_outputs), asked.expected_dates) if imagery else 0.0,
-        processing_units([t.shape for t in reference], 1, 1, mode="process") if reference and bought else 0.0,
+def project_ledger(loaded: LoadedProject) -> Ledger:
+    """What the project may spend and has spent."""
+    budget = loaded.project.budget
+    return Ledger(
+        tile_store(loaded).store,
+        f"{loaded.project.folder('spending')}/{loaded.project.name}",
+        str(loaded.file),
+        budget.max_processing_units,
+        budget.require_approval,
     )
 
 
-def require_budget(loaded: LoadedProject, estimate: Quote) -> None:
-    """Refuse an order that the project's budget does not cover, before anything is asked for."""
-    limit = loaded.project.budget.max_processing_units
-    if limit is not None and estimate.total > limit:
-        raise BudgetExceeded(
-            f"{loaded.file}: budget.max_processing_units: {limit:g}: this run would cost about {estimate.total:,.0f} "
-            "processing units; raise the limit, or ask for fewer tiles (-t)"
-        )
+def approve_by_tag(ledger: Ledger, run: dg.DagsterRun) -> None:
+    """Take up the approval that a run brings along, once."""
+    figure = run.tags.get(APPROVAL_TAG)
+    if figure is None:
+        return
+    try:
+        units = float(figure)
+    except ValueError:
+        raise dg.Failure(f"run tag {APPROVAL_TAG}: {figure!r} is no number of processing units") from None
+    ledger.approve(units, run.tags.get(USER_TAG, ""), f"run-{run.run_id}")
 
 
-def order_imagery(loaded: LoadedProject, tiles: Sequence[Tile], area: shapely.Geometry | None):
-    """Place one order and yield each tile as it arrives, None while waiting.
+def order_imagery(loaded: LoadedProject, walk: Walk, plan: TilePlan, grid: list[Tile]) -> Iterator[Delivery | None]:
+    """Have the missing tiles of a plan delivered; yields each as it arrives, None while waiting."""
+    desk = ordering_desk(loaded, walk)
+    yield from deliveries(desk, wanted_imagery(loaded, plan, grid))
 
-    `area` is given when these are all tiles of the area on a tiling grid of the service, which then makes them itself.
-    """
-    project, store = loaded.project, tile_store(loaded)
-    asked, grid = project.imagery, project.area.grid
-    by_grid = area is not None and isinstance(grid, SentinelHubGridSettings)
-    order = ImageryOrder(
+
+def wanted_imagery(loaded: LoadedProject, plan: TilePlan, grid: list[Tile]) -> Wanted:
+    """What is asked for, tile by tile with the recipe that it is wanted with."""
+    asked, cut = loaded.project.imagery, loaded.project.area.grid
+    imagery = Imagery(
         data=[collection_input(collection, asked.time_interval) for collection in asked.collections],
         evalscript=loaded.evalscripts[asked.evalscript],
         outputs=asked.tiff_outputs,
-        tiles=tuple(tiles),
-        folder=store.folders["tiffs"],
-        description=f"eo-assets {project.name} {project.year}",
-        tiling_grid=TilingGrid(grid.id, area) if by_grid else None,
     )
+    by_grid = len(plan.to_order) == len(grid) and isinstance(cut, SentinelHubGridSettings)
+    return Wanted(
+        imagery,
+        plan.to_order,
+        plan.recipes,
+        {tile.name: tile for tile in grid},
+        TilingGrid(cut.id, committed_area(tile_store(loaded))) if by_grid else None,
+    )
+
+
+def unplaced(walk: Walk, plan: TilePlan) -> list[Tile]:
+    """The tiles of a plan that no order covers yet, neither one that is open nor one that has delivered them."""
+    store = walk.store
+    book, root = OrderBook(store.store, store.folder("tiffs")), store.folder("tiffs")
+    placed = {
+        name
+        for order in book.all()
+        for name in order.covers(plan.recipes)
+        if order.state in OPEN or (order.job and store.store.path(f"{root}/{order.job}/{name}").exists())
+    }
+    return [tile for tile in plan.to_order if tile.name not in placed]
+
+
+def ordering_desk(loaded: LoadedProject, walk: Walk) -> Desk:
+    """Where the project orders: its service, its order book, its ledger."""
+    store, asked = walk.store, loaded.project.imagery
+    tiffs = walk.selected(["tiffs"])[0]
     store.claim("tiffs")
-    yield from deliveries(sentinel_hub(loaded, asked.collections[0].service), store.store, order)
+    api = BatchApi(sentinel_hub(loaded, asked.collections[0].service), store.store, store.folder("tiffs"))
+
+    def check(tile: Tile, folder: Path) -> None:
+        tiffs.run(tile, TileInputs({}, {}), folder)
+
+    return Desk(
+        api=api,
+        book=OrderBook(store.store, store.folder("tiffs")),
+        ledger=project_ledger(loaded),
+        estimate=imagery_units(loaded),
+        check=check,
+        there=lambda tile: walk.state(tiffs, tile).good,
+        polling=polling(loaded),
+        tries=asked.tries,
+    )
+
+
+def polling(loaded: LoadedProject) -> Polling:
+    """How often the imagery's service is asked how a job is."""
+    local = loaded.project.service(loaded.project.imagery.collections[0].service).local
+    return Polling(0.25, 0.1, 0.0) if local else Polling()

@@ -5,8 +5,8 @@ Holds no pixels and knows no Dagster. A generator: outcomes come one by one as t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
@@ -17,16 +17,22 @@ from resources.ray_cluster import Finished, WorkerNeeds
 Work = Iterator[TileWork | None]
 Walked = Finished[TileWork, tuple[StageOutcome, ...]]
 MapTiles = Callable[[Walk, Work, Callable[[TileWork], WorkerNeeds]], Iterator[Walked | None]]
-OrderImagery = Callable[[Sequence[Tile]], Iterator[Delivery | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """What a run has to do: what is known already, tiles that need a worker, tiles that need imagery first."""
+    """What a run has to do: what is known already, tiles that need a worker, tiles that need imagery first.
+
+    `recipes` are those that the tiffs of tiles to order are wanted with.
+    """
 
     known: tuple[StageOutcome, ...]
     ready: tuple[Tile, ...]
     to_order: tuple[Tile, ...]
+    recipes: Mapping[str, str] = field(default_factory=dict)
+
+
+OrderImagery = Callable[[TilePlan], Iterator[Delivery | None]]
 
 
 def plan_tiles(walk: Walk, tiles: Iterable[Tile], stages: Sequence[str]) -> TilePlan:
@@ -34,16 +40,18 @@ def plan_tiles(walk: Walk, tiles: Iterable[Tile], stages: Sequence[str]) -> Tile
     known: list[StageOutcome] = []
     ready: list[Tile] = []
     to_order: list[Tile] = []
+    recipes: dict[str, str] = {}
     for tile in tiles:
         states = list(walk.states(stages, tile).values())
         if all(state.good for state in states):
             known.extend(states)
         # A tile whose record can't be read is not missing: it is told as failed, never bought a second time.
-        elif any(state.stage == "tiffs" and not state.good and state.recipe for state in states):
+        elif recipe := next((s.recipe for s in states if s.stage == "tiffs" and not s.good), ""):
             to_order.append(tile)
+            recipes[tile.name] = recipe
         else:
             ready.append(tile)
-    return TilePlan(tuple(known), tuple(ready), tuple(to_order))
+    return TilePlan(tuple(known), tuple(ready), tuple(to_order), recipes)
 
 
 def run_tiles(
@@ -78,13 +86,15 @@ def _work(plan: TilePlan, stages: Sequence[str], order: OrderImagery, undelivere
     waiting = {tile.name: tile for tile in plan.to_order}
     without_tiffs = tuple(stage for stage in stages if stage != "tiffs")
     try:
-        for delivery in order(plan.to_order) if plan.to_order else ():
+        for delivery in order(plan) if plan.to_order else ():
             if delivery is None:
                 tile = next(ready, None)
                 yield None if tile is None else TileWork(tile, tuple(stages))
                 continue
             del waiting[delivery.tile.name]
-            if delivery.folder is None:
+            if delivery.folder is None and delivery.error is None:
+                yield TileWork(delivery.tile, tuple(stages))  # somebody else has committed it meanwhile
+            elif delivery.folder is None:
                 undelivered[delivery.tile.name] = delivery.error or "not delivered"
                 yield TileWork(delivery.tile, without_tiffs)
             else:

@@ -4,19 +4,21 @@ A bad tile is failed and never stamped; every other tile flows on. Up-to-date ti
 as failed, planned partitions without an event would turn failed with it.
 """
 
-import contextlib
-import logging
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
+from pydantic import Field
 
-from eo_assets.assets.area import committed_area, tiles_of
-from eo_assets.assets.imagery import order_imagery, quote, require_budget
+from eo_assets.assets.area import tiles_of
+from eo_assets.assets.imagery import approve_by_tag, order_imagery, project_ledger, unplaced
 from eo_assets.assets.outputs import materialization
 from eo_assets.assets.progress import Progress
+from eo_assets.assets.quotes import quote
+from eo_assets.assets.reference_spending import reference_spending
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.tile_run import TilePlan, plan_tiles, run_tiles
 from eo_assets.core.tile import Tile
+from eo_assets.errors import EoAssetsError
 from eo_assets.partitions import select, tile_partitions
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_walk
@@ -48,10 +50,10 @@ INLINE_PICTURES = 500
 class TileRunConfig(dg.Config):
     """What a person may ask of a run in the launchpad."""
 
-    rebuy: bool = False
+    rebuy: list[str] = Field([], description="tiles whose stale imagery is bought again")
 
 
-def tile_assets(loaded: LoadedProject) -> dg.AssetsDefinition:
+def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     """`tiffs`, `reference`, `eopatches`, `features`, `samples` and `predictions` of a project."""
     prefix = loaded.project.name
 
@@ -72,6 +74,7 @@ def tile_assets(loaded: LoadedProject) -> dg.AssetsDefinition:
         walk = tile_walk(loaded, rebuy=config.rebuy)
         problems = _Problems()
         with run_log(loaded, context):
+            approve_by_tag(project_ledger(loaded), context.run)
             for outcome in _outcomes(loaded, walk, context.partition_keys, stages, ray_cluster, progress):
                 _tell(context, walk, outcome, len(context.partition_keys))
                 problems.add(outcome)
@@ -79,7 +82,7 @@ def tile_assets(loaded: LoadedProject) -> dg.AssetsDefinition:
         return
         yield  # A generator without outputs: Dagster stamps nothing by itself.
 
-    return tile_stages
+    return [tile_stages]
 
 
 def _spec(prefix: str, stage: str, code_version: str) -> dg.AssetSpec:
@@ -108,25 +111,23 @@ def _outcomes(
             allow_retries=False,
         )
     plan = plan_tiles(walk, tiles, stages)
-    with contextlib.ExitStack() as held:
-        if plan.to_order:
-            # Two runs of a project at once must not buy the same tiles: the second waits, and looks again.
-            held.enter_context(_ordering(loaded, walk))
-            plan = plan_tiles(walk, tiles, stages)
-        require_budget(loaded, quote(loaded, plan.to_order, _unlabelled(walk, plan, stages)))
-        area = committed_area(walk.store) if len(plan.to_order) == len(all_tiles) else None
+    unlabelled = _unlabelled(walk, plan, stages)
+    ledger = project_ledger(loaded)
+    wanted = quote(loaded, {"tiffs": unplaced(walk, plan), "reference": unlabelled})
+    try:
+        ledger.require(wanted.total, f"this run ({len(tiles)} tiles)")
+    except EoAssetsError:
+        yield from plan.known  # stamped all the same: in a run that fails they would turn failed with it
+        raise
+    with reference_spending(loaded, ledger, walk, unlabelled):
         progress.started(f"{loaded.project.name}: {', '.join(stages)}", len(tiles), len(stages))
-        for outcome in run_tiles(walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, wanted, area)):
+        for outcome in run_tiles(
+            walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, walk, wanted, all_tiles)
+        ):
             progress.advanced(outcome)
             if outcome is not None:
                 yield outcome
     progress.finished()
-
-
-def _ordering(loaded: LoadedProject, walk: Walk) -> contextlib.AbstractContextManager[None]:
-    key = f"{walk.store.folder('tiffs')}/ordering"
-    told = f"another run of {loaded.project.name} is ordering imagery; waiting for it to end"
-    return walk.store.store.exclusive(key, lambda: logging.getLogger("eo_assets").warning(told))
 
 
 def _unlabelled(walk: Walk, plan: TilePlan, stages: list[str]) -> list[Tile]:

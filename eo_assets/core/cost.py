@@ -1,4 +1,4 @@
-"""What imagery will cost and how much room it takes, worked out offline, before anything is asked of the service.
+"""What a map will cost, how much room and how long it takes, worked out offline, before anything is asked of a service.
 
 Processing units (PU) by Sentinel Hub's published rule: one PU is a request of 512 x 512 pixels, 3 bands and one sample
 (date) a pixel, at 8 or 16 bits. Source: docs.sentinel-hub.com/api/latest/api/overview/processing-unit.
@@ -6,7 +6,8 @@ Processing units (PU) by Sentinel Hub's published rule: one PU is a request of 5
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,42 @@ DISCOUNTED_FROM_PIXELS = 10_000
 RATES: Mapping[Mode, float] = {"process": 1.0, "async": 2 / 3, "batch": 1 / 3}
 SMALLEST_REQUEST: Mapping[Mode, float] = {"process": 0.0, "async": 10.0, "batch": 100.0}
 """What a whole request costs at least: many small batch requests, such as one retry a tile, are dear."""
+
+UNVERIFIED = "formula not verified against an invoice"
+"""What every quote says until a contract test's result against the real service is committed."""
+
+SECONDS_A_MILLION: Mapping[str, float] = {
+    "tiffs": 0.02,
+    "eopatches": 0.06,
+    "features": 0.06,
+    "reference": 0.3,
+    "predictions": 0.25,
+    "maps": 0.4,
+}
+"""CPU seconds for a million values that a stage makes, pixels x layers; see tests/benchmarks/stage_seconds.py."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKind:
+    """What a request asks for a pixel, and the price depends on: input bands, samples (dates), 32-bit output, mode."""
+
+    bands: int
+    samples: int
+    float32: bool = False
+    mode: Mode = "batch"
+
+    @property
+    def layers(self) -> int:
+        """Bands x samples, twice that at 32 bits."""
+        return self.bands * self.samples * (2 if self.float32 else 1)
+
+    def tile_units(self, shape: Shape) -> float:
+        """PU of one tile of (height, width) pixels, without the request's minimum."""
+        return _tile_units(shape, self.layers, self.mode)
+
+    def units(self, shapes: Sequence[Shape]) -> float:
+        """PU of one request for all tiles (batch, asynchronous), or of one request for each (Process)."""
+        return processing_units(shapes, self.bands, self.samples, float32=self.float32, mode=self.mode)
 
 
 def processing_units(
@@ -62,3 +99,8 @@ def raw_bytes(tiles: Iterable[Shape], layers: int, dtype: npt.DTypeLike) -> int:
     map. Real imagery compresses to a third or half of it, noise hardly at all.
     """
     return sum(height * width for height, width in tiles) * layers * np.dtype(dtype).itemsize
+
+
+def cpu_hours(tiles: Iterable[Shape], layers: int, stage: str) -> float:
+    """Hours of one CPU for a stage that makes `layers` values a pixel; waiting for a service is not in it."""
+    return sum(height * width for height, width in tiles) * layers / 1e6 * SECONDS_A_MILLION[stage] / 3600

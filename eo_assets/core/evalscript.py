@@ -21,6 +21,9 @@ SAMPLE_TYPES: Mapping[str, str] = {
 }
 """Sample types of evalscript V3, and the array type that each is delivered in."""
 
+DATA_MASK = "dataMask"
+"""The input band that every collection has: where there is data."""
+
 
 @dataclass(frozen=True, slots=True)
 class ScriptInput:
@@ -65,3 +68,13 @@ class ScriptSetup:
     def fusion(self) -> bool:
         """Whether samples are grouped by data source: the script names at least one."""
         return any(source.datasource is not None for source in self.inputs)
+
+    @property
+    def bands(self) -> int:
+        """How many input bands are charged for: `dataMask` is not."""
+        return sum(band != DATA_MASK for source in self.inputs for band in source.bands)
+
+    @property
+    def float32(self) -> bool:
+        """Whether an output has 32 bits, which doubles the price."""
+        return any(output.sample_type == "FLOAT32" for output in self.outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from eo_assets.errors import ProjectError
@@ -21,17 +22,20 @@ from resources.tile_store import TileStore
 TILE_STAGES = ("tiffs", "reference", "eopatches", "features", "samples", "predictions")
 """The tile stages in the order of a walk; the first five come before the model."""
 
+NO_STAGES = frozenset({"input_data", "logs", "spending"})
+"""Folders of storage.structure that no stage commits to."""
+
 SERVICE_FOLDER = "sentinel-hub"
 
 
 def tile_store(loaded: LoadedProject) -> TileStore:
     """The committed outputs of a project, each stage in its own folder."""
     project = loaded.project
-    folders = {stage: project.folder(stage) for stage in Folders.model_fields if stage not in ("input_data", "logs")}
+    folders = {stage: project.folder(stage) for stage in Folders.model_fields if stage not in NO_STAGES}
     cache = folders.pop("cache")
-    folders |= {"aoi": f"{cache}/aoi", "tile_grid": f"{cache}/tile_grid"}
+    folders |= {asset: f"{cache}/{asset}" for asset in ("aoi", "tile_grid", "cost_estimate")}
     # The area, its grid and the labels may serve several years; everything else is one year's and must stay apart.
-    by_year = folders.keys() - {"aoi", "tile_grid", "reference"}
+    by_year = folders.keys() - {"aoi", "tile_grid", "cost_estimate", "reference"}
     owners = dict.fromkeys(by_year, f"{project.name} {project.year}")
     return TileStore(open_store(loaded.project_folder), project.name, folders, owners)
 
@@ -65,8 +69,8 @@ def sentinel_hub(loaded: LoadedProject, name: str) -> SentinelHub:
     return SentinelHub(name, local=LocalDeployment(root / SERVICE_FOLDER, collections, root))
 
 
-def tile_walk(loaded: LoadedProject, *, rebuy: bool = False) -> Walk:
-    """The project's tile stages in order, over its store."""
+def tile_walk(loaded: LoadedProject, *, rebuy: Collection[str] = ()) -> Walk:
+    """The project's tile stages in order, over its store. `rebuy`: tiles whose stale imagery is bought again."""
     project = loaded.project
     dates = project.imagery.expected_dates
     features = FeaturesStage(project.features, project.eopatches, dates)
@@ -78,7 +82,7 @@ def tile_walk(loaded: LoadedProject, *, rebuy: bool = False) -> Walk:
         Samples(project.sampling, project.reference, dates),
         PredictionsStage(project.predictions, features.plan.names, dates, expected_signature(project)),
     )
-    return Walk(stages, tile_store(loaded), rebuy)
+    return Walk(stages, tile_store(loaded), frozenset(rebuy))
 
 
 def _reference(loaded: LoadedProject) -> ReferenceStage:

@@ -32,6 +32,7 @@ from resources.eopatch_files import (
     to_digital_numbers,
     write_header,
 )
+from resources.tile_store import OutputRecord
 
 Frames = NDArray[Any]
 
@@ -60,13 +61,22 @@ class EOPatchesStage:
         """How tiffs become features."""
         return {"eopatches": self.eopatches.model_dump(mode="json", by_alias=True)}
 
+    def input_settings(self, tile: Tile, inputs: Mapping[str, OutputRecord]) -> Mapping[str, Any]:
+        """The excluded dates that this tile's imagery has: to exclude a date touches only the tiles that used it."""
+        excluded = {date.isoformat() for date in self.imagery.excluded_dates(tile.name)}
+        used = inputs["tiffs"].numbers.get("acquisitions", sorted(excluded))
+        left_out = sorted(excluded.intersection(used))
+        return {"excluded": left_out} if left_out else {}
+
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Write every data feature and mask; all-invalid tiles are empty."""
         folder = inputs["tiffs"]
         # A delivery that tells no date has the one that it was bought for, whatever the project asks for now.
         bought_for = dt.datetime.fromisoformat(inputs.records["tiffs"].numbers["first_date"]).date()
-        order, timestamps = ascending(read_dates(folder, bought_for))
+        order, timestamps = self._kept(tile, *ascending(read_dates(folder, bought_for)))
         write_header(output, tile, timestamps)
+        if not timestamps:
+            return StageResult({"dates": 0}, empty="every date is excluded (imagery.exclude)")
         with contextlib.ExitStack() as stack:
             tiffs = _Tiffs(folder, order, stack)
             for name, bands in self.eopatches.data.items():
@@ -77,6 +87,12 @@ class EOPatchesStage:
         if shares and not any(shares.values()):
             return StageResult(numbers, empty="no pixel of any date is valid")
         return StageResult(numbers)
+
+    def _kept(self, tile: Tile, order: list[int], timestamps: list[dt.datetime]) -> tuple[list[int], list[dt.datetime]]:
+        """The frames of dates that are not excluded."""
+        excluded = self.imagery.excluded_dates(tile.name)
+        kept = [(frame, time) for frame, time in zip(order, timestamps) if time.date() not in excluded]
+        return [frame for frame, _ in kept], [time for _, time in kept]
 
 
 class _Tiffs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from eo_assets.core.tile import Tile
 from resources.tile_store import OutputRecord
@@ -62,4 +62,13 @@ class TileStage(Protocol):
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Write the tile's output into the folder `output`. Raises TileError or TransientError."""
+        ...
+
+
+@runtime_checkable
+class SettingsOfInputs(Protocol):
+    """A stage some of whose settings only count for tiles with certain inputs."""
+
+    def input_settings(self, tile: Tile, inputs: Mapping[str, OutputRecord]) -> Mapping[str, JsonValue]:
+        """What these inputs add to the settings of the tile's recipe; nothing for most."""
         ...

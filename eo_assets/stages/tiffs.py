@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,8 +19,12 @@ from eo_assets.core.tile import Tile
 from eo_assets.errors import TileError
 from eo_assets.project import Imagery
 from eo_assets.stages.stage import StageResult, TileInputs
+from resources.batch_orders import NOTHING
 
 USERDATA = "userdata"
+UNTOLD = "not delivered by the service"
+BASELINE = re.compile(r"_N(\d\d)(\d\d)(?=_|\b)")
+"""The processing baseline in the name of a Sentinel-2 product: `_N0400_` is 04.00."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +48,28 @@ class Tiffs:
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
         """Only what changes the service's answer: upgrading the product must never buy twice."""
-        asked = self.imagery.model_dump(mode="json", exclude={"expected_dates", "evalscript"})
+        asked = self.imagery.model_dump(mode="json", exclude={"expected_dates", "evalscript", "exclude", "tries"})
         return {"imagery": asked, "evalscript": self.evalscript, "tile": tile_settings(tile)}
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Check the delivered folder `output`: every file there, on the tile's grid, with as many bands as dates."""
+        from_order = {"batch_request": output.parent.name}
+        nothing = output / f"{NOTHING}.json"
+        if nothing.exists():
+            return StageResult({"dates": 0, **from_order}, empty=json.loads(nothing.read_text())["reason"])
         dates = read_dates(output, self.imagery.time_interval[0])
         if not dates:
-            return StageResult({"dates": 0}, empty="the service has no acquisition in the time interval")
+            return StageResult({"dates": 0, **from_order}, empty="the service has no acquisition in the time interval")
         for name in self.imagery.tiff_outputs:
             _check_tiff(tiff_path(output, name), tile, len(dates))
         return StageResult(
-            {"dates": len(dates), "first_date": min(dates).isoformat(), "files": len(self.imagery.tiff_outputs)}
+            {
+                "dates": len(dates),
+                "first_date": min(dates).isoformat(),
+                "files": len(self.imagery.tiff_outputs),
+                **from_order,
+                **provenance(output, dates),
+            }
         )
 
 
@@ -91,6 +106,24 @@ def read_dates(folder: Path, single_date: dt.date) -> list[dt.datetime]:
         return [_utc(dt.datetime.fromisoformat(text)) for text in told]
     except (ValueError, AttributeError, TypeError) as error:
         raise TileError(f"{path}: {error}; the evalscript must set userData to {{dates: [ISO dates]}}") from None
+
+
+def provenance(folder: Path, dates: Sequence[dt.datetime]) -> dict[str, Any]:
+    """Acquisition dates, product ids and processing baselines of a delivery, ascending and each once.
+
+    An evalscript tells the products of a date in `userData.products`, a list beside `dates`, each a path or a name, or
+    a list of them. The baseline is part of a Sentinel-2 product's name (`_N0400_`). What is not told is said not to be.
+    """
+    path = folder / f"{USERDATA}.json"
+    userdata = json.loads(path.read_text()) if path.exists() else None
+    told = (userdata or {}).get("products") or ()
+    products = sorted({name for entry in told for name in ([entry] if isinstance(entry, str) else entry)})
+    baselines = sorted({f"{found[1]}.{found[2]}" for name in products if (found := BASELINE.search(name))})
+    return {
+        "acquisitions": sorted({date.date().isoformat() for date in dates}),
+        "products": products or UNTOLD,
+        "processing_baselines": baselines or UNTOLD,
+    }
 
 
 def _utc(time: dt.datetime) -> dt.datetime:

@@ -12,11 +12,13 @@ from typing import Any, Literal
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError, StoreError, TileError, TransientError
-from eo_assets.stages.stage import StageResult, TileInputs, TileStage
+from eo_assets.stages.stage import SettingsOfInputs, StageResult, TileInputs, TileStage
 from resources.eopatch_files import write_header
 from resources.tile_store import Attempt, OutputRecord, TileStore
 
 Status = Literal["done", "up_to_date", "kept", "failed", "blocked"]
+PAID_CODE_VERSION = "1"
+"""Stands for the code version in the recipe of what was bought: upgrading the product never buys anything again."""
 GOOD: frozenset[Status] = frozenset({"done", "up_to_date", "kept"})
 
 
@@ -53,11 +55,14 @@ class StageOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """The stages of a project in order, over its store. Picklable; called with one TileWork after another."""
+    """The stages of a project in order, over its store. Picklable; called with one TileWork after another.
+
+    `rebuy` names the tiles whose stale paid outputs are to be bought again.
+    """
 
     stages: tuple[TileStage, ...]
     store: TileStore
-    rebuy: bool = field(default=False)
+    rebuy: frozenset[str] = field(default=frozenset())
 
     def __call__(self, work: TileWork) -> tuple[StageOutcome, ...]:
         """Walk one tile. A stage that fails blocks the tile's later stages; TransientError is left to the caller."""
@@ -122,8 +127,8 @@ class Walk:
             return StageOutcome(stage.name, tile.name, "failed", "missing", wanted)
         if record.recipe == wanted:
             return StageOutcome(stage.name, tile.name, "up_to_date", record.reason, wanted, record)
-        if stage.paid and not self.rebuy:
-            reason = "its settings changed since it was bought; kept until it is bought again (--rebuy)"
+        if stage.paid and tile.name not in self.rebuy:
+            reason = f"its settings changed since it was bought; kept until it is bought again (--rebuy {tile.name})"
             return StageOutcome(stage.name, tile.name, "kept", reason, wanted, record)
         return StageOutcome(stage.name, tile.name, "failed", "stale", wanted)
 
@@ -199,7 +204,10 @@ class Walk:
 
     def _recipe(self, stage: TileStage, tile: Tile, inputs: Mapping[str, OutputRecord]) -> str:
         digests = {name: record.digest for name, record in inputs.items()}
-        return recipe(stage.name, stage.settings(tile), stage.code_version, digests)
+        settings = dict(stage.settings(tile))
+        if isinstance(stage, SettingsOfInputs):
+            settings |= stage.input_settings(tile, inputs)
+        return recipe(stage.name, settings, PAID_CODE_VERSION if stage.paid else stage.code_version, digests)
 
 
 def _inherit_empty(inputs: TileInputs, tile: Tile, folder: Path) -> StageResult | None:

@@ -1,0 +1,122 @@
+"""`eo-assets spend`, `approve` and the quote of `run --rebuy`: what is paid for, by whom, and who allowed it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from eo_assets.assets.area import project_area, project_grid, tiles_of
+from eo_assets.assets.imagery import project_ledger
+from eo_assets.assets.quotes import Quote, quote
+from eo_assets.core.tile import Tile
+from eo_assets.definitions import open_project
+from eo_assets.project import LoadedProject
+from eo_assets.stages.build import tile_store, tile_walk
+from eo_assets.stages.walk import StageOutcome
+from jobs.graph import rebought
+from resources.spending import Spending
+
+PAID = ("tiffs", "reference")
+
+
+def print_spendings(name: str, console: Console, *, as_json: bool) -> None:
+    """Every job and every run's Process requests, oldest first, with what is left of the month."""
+    loaded = open_project(name)
+    ledger = project_ledger(loaded)
+    months = ledger.months()
+    if as_json:
+        print(json.dumps({month: _plain(document.spendings.values()) for month, document in months.items()}, indent=1))
+        return
+    table = Table(
+        "month", "when", "kind", "job", "user", "tiles", "estimate", "actual", "note", box=None, pad_edge=False
+    )
+    for month, document in months.items():
+        for spending in sorted(document.spendings.values(), key=lambda entry: entry.created):
+            table.add_row(month, *_cells(spending))
+        for approval in document.approvals:
+            told = f"approved, {document.left_of(approval):,.1f} left"
+            table.add_row(
+                month,
+                approval.created,
+                "approval",
+                approval.id,
+                escape(approval.user),
+                "",
+                f"{approval.units:,.1f}",
+                "",
+                told,
+            )
+    console.print(table if months else "nothing was spent or reserved yet")
+    left = ledger.headroom()
+    if left is not None:
+        console.print(
+            f"{left:,.1f} of {loaded.project.budget.max_processing_units:g} processing units left in {ledger.month()}"
+        )
+
+
+def quote_missing(name: str, console: Console) -> float:
+    """What the tiles that are still missing would cost, printed and returned."""
+    loaded = open_project(name)
+    store = tile_store(loaded)
+    if store.record("tile_grid", "tile_grid") is None:
+        tiles = project_grid(loaded).tiles(project_area(loaded).geometry)
+        return _told(quote(loaded, dict.fromkeys(PAID, tiles)), console)
+    states = _paid_states(loaded, tiles_of(store), ())
+    missing = {stage: [tile for tile, state in found if not state.good] for stage, found in states.items()}
+    return _told(quote(loaded, missing), console)
+
+
+def quote_rebuy(name: str, named: Sequence[str], console: Console) -> bool:
+    """Print what buying stale tiles again would cost; False if none of those named is stale."""
+    loaded = open_project(name)
+    tiles = tiles_of(tile_store(loaded))
+    chosen = set(rebought(tiles, named))
+    states = _paid_states(loaded, [tile for tile in tiles if tile.name in chosen], ())
+    stale = {stage: [tile for tile, state in found if state.status == "kept"] for stage, found in states.items()}
+    if not any(stale.values()):
+        console.print("what you name was bought with the settings that it has now: there is nothing to buy again")
+        return False
+    for stage, members in stale.items():
+        if members:
+            console.print(f"{stage} of {len(members)} tiles: {', '.join(tile.name for tile in members)}")
+    _told(quote(loaded, stale), console)
+    return True
+
+
+def approve_units(name: str, units: float, console: Console) -> None:
+    """Record an approval with who, when and the figure."""
+    ledger = project_ledger(open_project(name))
+    made = ledger.approve(units)
+    console.print(f"approved: {made.units:,.1f} processing units for {ledger.month()}, by {made.user}, {made.created}")
+
+
+def _paid_states(
+    loaded: LoadedProject, tiles: Sequence[Tile], rebuy: Sequence[str]
+) -> dict[str, list[tuple[Tile, StageOutcome]]]:
+    walk = tile_walk(loaded, rebuy=rebuy)
+    stages = [stage for stage in walk.selected(PAID) if stage.paid]
+    return {stage.name: [(tile, walk.state(stage, tile)) for tile in tiles] for stage in stages}
+
+
+def _told(asked: Quote, console: Console) -> float:
+    for line in asked.lines:
+        console.print(f"{line.stage}: {line.tiles} tiles, about {line.units:,.1f} {line.unit} by {line.kind.mode}")
+    if not asked.lines:
+        console.print("nothing has to be bought")
+    return asked.total
+
+
+def _cells(spending: Spending) -> Iterator[str]:
+    yield from (spending.created, spending.kind, spending.job or spending.id, escape(spending.user))
+    yield from (str(spending.tiles), f"{spending.estimate:,.1f}")
+    yield f"{spending.actual:,.1f}" if spending.actual is not None else f"reserved {spending.reserved:,.1f}"
+    yield escape(spending.note)
+
+
+def _plain(spendings: Iterable[Spending]) -> list[dict[str, object]]:
+    return [asdict(spending) for spending in sorted(spendings, key=lambda entry: entry.created)]

@@ -1,0 +1,182 @@
+"""Batch V2 of Sentinel Hub in the few calls that an order needs, each with its faults told apart."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sentinelhub import BatchProcessClient, MimeType, SentinelHubRequest
+from sentinelhub.exceptions import DownloadFailedException
+from shapely.geometry import mapping
+from shapely.geometry.base import BaseGeometry
+
+from eo_assets.core.tile import Tile
+from eo_assets.errors import ServiceError
+from resources.batch_orders import Order
+from resources.grid_files import write_grid
+from resources.object_store import LocalFolder
+from resources.sentinel_hub import SentinelHub, http_status, service_errors
+
+WGS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+REPLICA_TRIES = 10
+"""How often a request that was just made is asked for again when the service says that there is none."""
+CLOCKS_DIFFER = dt.timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class TilingGrid:
+    """A tiling grid of the service and the area (lon/lat) whose tiles are asked for, all of them."""
+
+    grid_id: int
+    area: BaseGeometry
+
+
+@dataclass(frozen=True, slots=True)
+class Imagery:
+    """What is asked for a tile, whichever tile it is: sources, script, outputs."""
+
+    data: Sequence[Mapping[str, Any]]
+    evalscript: str
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """A job as the service tells it. `cost` is in processing units, None where it does not tell."""
+
+    status: str
+    cost: float | None = None
+    error: str = ""
+    stopped_reason: str = ""
+    changed: dt.datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchApi:
+    """Batch jobs of one service that deliver under `folder` of a store."""
+
+    service: SentinelHub
+    store: LocalFolder
+    folder: str
+    lag_seconds: float = 1.0
+
+    def create(self, order: Order, imagery: Imagery, tiles: Sequence[Tile], grid: TilingGrid | None) -> str:
+        """Make the job and return its id; nothing costs yet.
+
+        With a `grid` the service makes the tiles itself; without, it is handed them as a GeoPackage. Raises
+        TransientError where the answer was lost: the job may be there all the same.
+        """
+        responses = [SentinelHubRequest.output_response(name, MimeType.TIFF) for name in imagery.outputs]
+        responses.append(SentinelHubRequest.output_response("userdata", MimeType.JSON))
+        bounds: dict[str, Any] = {}
+        with self._told("batch request") as client:
+            if grid is None:
+                asked = client.geopackage_input(self.service.bucket_access(self._write_tiles(order, tiles)))
+            else:
+                first = tiles[0]
+                y, x = first.buffer_px
+                asked = client.tiling_grid_input(grid.grid_id, first.resolution, buffer_x=x, buffer_y=y)
+                bounds = {"bounds": {"geometry": mapping(grid.area), "properties": {"crs": WGS84}}}
+            request = {
+                "input": {**bounds, "data": [dict(source) for source in imagery.data]},
+                "evalscript": imagery.evalscript,
+                "output": {"responses": responses},
+            }
+            place = self.service.bucket_access(f"{self.folder}/<requestId>/<tileName>/<outputId>.<format>")
+            output = client.raster_output(place)
+            return str(client.create(request, asked, output, description=order.description).request_id)
+
+    def find(self, order: Order) -> str | None:
+        """The job of an order whose creation was never answered, by its description; None if there is none.
+
+        A job may take a moment to appear in the list.
+        """
+        since = dt.datetime.fromisoformat(order.created) - CLOCKS_DIFFER
+        for attempt in range(REPLICA_TRIES):
+            if attempt:
+                time.sleep(self.lag_seconds)
+            with self._told(f"looking for {order.description}") as client:
+                for job in client.iter_requests():
+                    if job.request.get("description") == order.description:
+                        return str(job.request_id)
+                    if job.created is not None and job.created.astimezone(dt.UTC) < since:
+                        break
+        return None
+
+    def look(self, job: str) -> JobState:
+        """How a job is. For a while after its creation the service may not know of it yet."""
+        with self._told(f"batch request {job}") as client:
+            for _ in range(REPLICA_TRIES - 1):
+                try:
+                    return _state(client.get_request(job))
+                except DownloadFailedException as error:
+                    if http_status(error) != 404:
+                        raise
+                time.sleep(self.lag_seconds)
+            return _state(client.get_request(job))
+
+    def analyse(self, job: str) -> None:
+        """Have the tiles laid out; free."""
+        self._act(job, "analysis", ("ANALYSING", "ANALYSIS_DONE", "PROCESSING", "DONE"))
+
+    def start(self, job: str) -> None:
+        """From now on it costs. A job that runs already, because the answer to an earlier start was lost, is left."""
+        self._act(job, "start", ("PROCESSING", "DONE"))
+
+    def stop(self, job: str) -> None:
+        """Make no further tile; what is delivered stays."""
+        self._act(job, "stop", ("STOPPED", "DONE", "FAILED"))
+
+    def _act(self, job: str, action: str, wanted: tuple[str, ...]) -> None:
+        try:
+            with self._told(f"{action} of batch request {job}") as client:
+                calls = {"analysis": client.start_analysis, "start": client.start_job, "stop": client.stop_job}
+                for attempt in range(REPLICA_TRIES):
+                    try:
+                        calls[action](job)
+                        return
+                    except DownloadFailedException as error:
+                        if http_status(error) != 404 or attempt + 1 == REPLICA_TRIES:
+                            raise
+                    time.sleep(self.lag_seconds)
+        except ServiceError:
+            if self.look(job).status not in wanted:
+                raise
+
+    def _write_tiles(self, order: Order, tiles: Sequence[Tile]) -> str:
+        key = f"{self.folder}/_orders/{order.id}.gpkg"
+        self.store.path(key).parent.mkdir(parents=True, exist_ok=True)
+        write_grid(self.store.path(key), tiles)
+        return key
+
+    def _told(self, what: str) -> _Told:
+        return _Told(self.service, what)
+
+
+class _Told:
+    """A signed-in client whose faults are told as ours."""
+
+    def __init__(self, service: SentinelHub, what: str) -> None:
+        self._service, self._errors = service, service_errors(f"{service.name}: {what}")
+
+    def __enter__(self) -> BatchProcessClient:
+        self._errors.__enter__()
+        return BatchProcessClient(self._service.config())
+
+    def __exit__(self, *raised: Any) -> bool | None:
+        return self._errors.__exit__(*raised)
+
+
+def _state(job: Any) -> JobState:
+    reason = job.stopped_status_reason
+    times = [time.astimezone(dt.UTC) for time in (job.user_action_updated, job.last_updated) if time is not None]
+    return JobState(
+        job.status.value,
+        job.cost_PU,
+        job.error or "",
+        reason.value if reason is not None else "",
+        max(times, default=None),
+    )

@@ -1,0 +1,264 @@
+"""What a project may spend, has reserved and has spent: one document a calendar month, changed by compare-and-swap.
+
+A reservation is made before anything is asked of a service and settled with what the service says it charged. Two runs
+that each fit into the budget and together do not: the second is refused, because both change the same document.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from eo_assets.errors import ApprovalNeeded, BudgetExceeded, StoreError
+from resources.object_store import LocalFolder
+
+FORMAT = 1
+TRIES = 50
+"""How often a change is tried again because somebody else changed the document first."""
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """One job, or the Process requests of one run: what was estimated, is reserved, and was charged in the end.
+
+    Units are processing units of `service`. `actual` is None until it is settled.
+    """
+
+    id: str
+    kind: Literal["batch", "process"]
+    service: str
+    tiles: int
+    estimate: float
+    reserved: float
+    user: str = ""
+    created: str = ""
+    job: str = ""
+    actual: float | None = None
+    approval: str = ""
+    note: str = ""
+
+    @property
+    def counted(self) -> float:
+        """What it takes of the budget: the reservation while it is open, what was charged afterwards."""
+        return self.reserved if self.actual is None else self.actual
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's word that up to `units` may be spent this month; spendings name the approval that they draw on."""
+
+    id: str
+    user: str
+    created: str
+    units: float
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """The document of a calendar month."""
+
+    spendings: Mapping[str, Spending] = field(default_factory=dict)
+    approvals: tuple[Approval, ...] = ()
+
+    @property
+    def counted(self) -> float:
+        """Spent and reserved together."""
+        return sum(spending.counted for spending in self.spendings.values())
+
+    def left_of(self, approval: Approval, besides: str = "") -> float:
+        """What an approval still covers, not counting the spending `besides`."""
+        drawn = (s.counted for s in self.spendings.values() if s.approval == approval.id and s.id != besides)
+        return approval.units - sum(drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The spendings of one project. `limit` holds for a calendar month (UTC); None: no limit.
+
+    A spending stays in the month in which it was reserved, however late it is settled. `file` is the project file, for
+    messages.
+    """
+
+    store: LocalFolder
+    folder: str
+    file: str = "project.yaml"
+    limit: float | None = None
+    require_approval: bool = False
+    now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+
+    def month(self) -> str:
+        """The month that is spent in now, `2026-11`."""
+        return f"{self.now():%Y-%m}"
+
+    def months(self) -> dict[str, Month]:
+        """Every month that has a document, oldest first."""
+        keys = [key for key in self.store.keys(self.folder) if key.endswith(".json")]
+        names = [key.rpartition("/")[2].removesuffix(".json") for key in keys]
+        return {name: self._read(name)[1] for name in names}
+
+    def headroom(self) -> float | None:
+        """What is left of this month's budget; None where there is no limit."""
+        return None if self.limit is None else self.limit - self._read(self.month())[1].counted
+
+    def require(self, estimate: float, what: str) -> None:
+        """Refuse what this month's budget does not cover, or nobody has approved, before anything is asked for."""
+        self._allow(self._read(self.month())[1], estimate, what)
+
+    def reserve(self, spending: Spending, what: str) -> None:
+        """Enter a spending, unless it is there already. Raises BudgetExceeded or ApprovalNeeded and enters nothing."""
+        entered = replace(
+            spending, reserved=spending.estimate, user=spending.user or current_user(), created=self._timestamp()
+        )
+
+        def change(month: Month) -> Month:
+            if spending.id in month.spendings:
+                return month
+            mine = replace(entered, approval=self._allow(month, spending.estimate, what))
+            return replace(month, spendings={**month.spendings, spending.id: mine})
+
+        if not self._find(spending.id):
+            self._change(self.month(), change)
+
+    def grow(self, identity: str, units: float, what: str) -> None:
+        """Reserve more for a spending, or reserve for one that was settled again.
+
+        Raises BudgetExceeded or ApprovalNeeded, and changes nothing, where the budget or the approval does not reach.
+        """
+
+        def change(month: Month) -> Month:
+            mine = month.spendings[identity]
+            others = month.counted - mine.counted
+            if self.limit is not None and others + units > self.limit + ROUNDING:
+                raise BudgetExceeded(self._over(units, others, what))
+            granted = sum(month.left_of(a, besides=identity) for a in month.approvals if a.id == mine.approval)
+            if self.require_approval and units > granted + ROUNDING:
+                raise ApprovalNeeded(self._unapproved(units, what))
+            grown = replace(mine, reserved=max(units, mine.reserved), actual=None)
+            return replace(month, spendings={**month.spendings, identity: grown})
+
+        self._change(self._home(identity), change)
+
+    def note_job(self, identity: str, job: str) -> None:
+        """Remember the service's own name of what is paid for."""
+        self._update(identity, job=job)
+
+    def settle(self, identity: str, actual: float, note: str = "") -> None:
+        """Replace a reservation by what was charged. Settling what was never reserved is nothing."""
+        if self._find(identity):
+            self._update(identity, actual=round(actual, 4), note=note)
+
+    def approve(self, units: float, user: str = "", identity: str = "") -> Approval:
+        """Record that `units` may be spent this month. The same `identity` is recorded once."""
+        name = identity or f"approval-{self.now():%Y%m%dT%H%M%S%f}"
+        made = Approval(name, user or current_user(), self._timestamp(), units)
+
+        def change(month: Month) -> Month:
+            known = any(approval.id == name for approval in month.approvals)
+            return month if known else replace(month, approvals=(*month.approvals, made))
+
+        self._change(self.month(), change)
+        return made
+
+    def _allow(self, month: Month, estimate: float, what: str) -> str:
+        """The approval that covers an estimate, empty where none is asked for."""
+        if self.limit is not None and month.counted + estimate > self.limit + ROUNDING:
+            raise BudgetExceeded(self._over(estimate, month.counted, what))
+        if not self.require_approval:
+            return ""
+        fitting = [approval for approval in month.approvals if month.left_of(approval) + ROUNDING >= estimate]
+        if not fitting:
+            raise ApprovalNeeded(self._unapproved(estimate, what))
+        return min(fitting, key=month.left_of).id
+
+    def _over(self, estimate: float, counted: float, what: str) -> str:
+        before = f", {counted:,.1f} are spent or reserved already" if counted else ""
+        return (
+            f"{self.file}: budget.max_processing_units: {self.limit:g}: {what} would cost about {estimate:,.1f} "
+            f"processing units{before} in {self.month()}; nothing was started for it. Raise the limit, or ask for "
+            "fewer tiles (-t)"
+        )
+
+    def _unapproved(self, estimate: float, what: str) -> str:
+        return (
+            f"{self.file}: budget.require_approval: true: {what} would cost about {estimate:,.1f} processing units and "
+            f"nobody has approved that; nothing was started for it. Approve it: `eo-assets approve {self.file} --units "
+            f"{estimate:.0f}` (or more), or the run tag eo-assets/approve; then run again"
+        )
+
+    def _find(self, identity: str) -> bool:
+        return any(identity in month.spendings for month in self.months().values())
+
+    def _home(self, identity: str) -> str:
+        for name, month in self.months().items():
+            if identity in month.spendings:
+                return name
+        raise StoreError(f"{self.store.path(self.folder)}: no spending {identity} is reserved there")
+
+    def _update(self, identity: str, **changes: Any) -> None:
+        def change(month: Month) -> Month:
+            changed = replace(month.spendings[identity], **changes)
+            return replace(month, spendings={**month.spendings, identity: changed})
+
+        self._change(self._home(identity), change)
+
+    def _change(self, name: str, change: Callable[[Month], Month]) -> None:
+        for _ in range(TRIES):
+            data, month = self._read(name)
+            changed = change(month)
+            if changed == month or self.store.swap(self._key(name), _serialize(changed), data):
+                return
+        raise StoreError(f"{self.store.path(self._key(name))}: others keep changing it; run it again")
+
+    def _read(self, name: str) -> tuple[bytes | None, Month]:
+        data = self.store.get(self._key(name))
+        if data is None:
+            return None, Month()
+        try:
+            return data, _parse(json.loads(data))
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                f"{self.store.path(self._key(name))}: not a record of spending ({error}); nothing is bought while it "
+                "can't be read: restore it from a copy, or move it away if you know what was spent"
+            ) from None
+
+    def _key(self, month: str) -> str:
+        return f"{self.folder}/{month}.json"
+
+    def _timestamp(self) -> str:
+        return self.now().isoformat(timespec="seconds")
+
+
+def open_spendings(ledger: Ledger) -> Iterator[Spending]:
+    """What is reserved and not settled yet, in every month."""
+    for month in ledger.months().values():
+        yield from (spending for spending in month.spendings.values() if spending.actual is None)
+
+
+def current_user() -> str:
+    """Who runs this process, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
+
+
+def _serialize(month: Month) -> bytes:
+    document = {
+        "format": FORMAT,
+        "spendings": {name: asdict(spending) for name, spending in month.spendings.items()},
+        "approvals": [asdict(approval) for approval in month.approvals],
+    }
+    return json.dumps(document, indent=1, sort_keys=True).encode()
+
+
+def _parse(document: Mapping[str, Any]) -> Month:
+    if document["format"] > FORMAT:
+        raise ValueError(f"written by a newer version, format {document['format']}")
+    spendings = {name: Spending(**values) for name, values in document["spendings"].items()}
+    return Month(spendings, tuple(Approval(**values) for values in document["approvals"]))
