@@ -17,7 +17,8 @@ from eo_assets.stages.reference import collection_input
 from eo_assets.stages.stage import TileInputs
 from eo_assets.stages.walk import Walk
 from resources.batch_api import BatchApi, Imagery, TilingGrid
-from resources.batch_jobs import Delivery, Desk, Polling, Wanted, deliveries
+from resources.batch_desk import Delivery, Desk, Polling, Wanted
+from resources.batch_jobs import deliveries
 from resources.batch_orders import OPEN, OrderBook
 from resources.spending import Ledger
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
 from eo_assets.stages.walk import StageOutcome, TileWork, Walk
-from resources.batch_jobs import Delivery
+from resources.batch_desk import Delivery
 from resources.ray_cluster import Finished, WorkerNeeds
 
 Work = Iterator[TileWork | None]

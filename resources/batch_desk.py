@@ -1,0 +1,127 @@
+"""What ordering imagery is about, as values: what is wanted, where it is ordered, what arrives."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eo_assets.core.cost import Shape
+from eo_assets.core.tile import Tile
+from eo_assets.errors import TileError
+from resources.batch_api import BatchApi, Imagery, JobState, TilingGrid
+from resources.batch_orders import NOTHING, Order, OrderBook
+from resources.spending import Ledger
+
+LOG = logging.getLogger(__name__)
+SLICE_SECONDS = 0.5
+"""The longest that a caller is kept waiting for a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """How often a job is looked at, and how long a stopped one must rest before it may be started again."""
+
+    seconds: float = 60.0
+    analysis_seconds: float = 5.0
+    restart_minutes: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The tiles that are asked for, with the recipes that their tiffs are wanted with.
+
+    `grid` is every tile of the project by name: a job that is gone on with may be for others too. `tiling_grid` is
+    given when all of it is asked for and the service has the same grid.
+    """
+
+    imagery: Imagery
+    tiles: tuple[Tile, ...]
+    recipes: Mapping[str, str]
+    grid: Mapping[str, Tile]
+    tiling_grid: TilingGrid | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Where orders are placed. `estimate` gives processing units of one request for tiles of these shapes.
+
+    `check` raises TileError for a delivered folder that can't be used; `there` tells whether a tile has been committed
+    by somebody else meanwhile; `before_create` may refuse, before a job is made.
+    """
+
+    api: BatchApi
+    book: OrderBook
+    ledger: Ledger
+    estimate: Callable[[Sequence[Shape]], float]
+    check: Callable[[Tile, Path], None]
+    there: Callable[[Tile], bool]
+    before_create: Callable[[], None] = field(default=lambda: None)
+    polling: Polling = Polling()
+    tries: int = 3
+
+    def place(self, order: Order, name: str) -> str:
+        """The key under which a tile of an order is delivered."""
+        return f"{self.api.folder}/{order.job}/{name}"
+
+    def path(self, key: str) -> Path:
+        """Where a key lies."""
+        return self.api.store.path(key)
+
+    def may_start_again(self, order: Order, state: JobState) -> dt.datetime:
+        """From when on a stopped job may be started again."""
+        stopped = dt.datetime.fromisoformat(order.stopped) if order.stopped else state.changed
+        rest = dt.timedelta(minutes=self.polling.restart_minutes)
+        return (stopped or dt.datetime.now(dt.UTC) - rest) + rest
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A tile that has arrived under `folder`, or was given up, with its reason; neither: it is committed already."""
+
+    tile: Tile
+    folder: str | None
+    error: str | None = None
+
+
+Steps = Generator[Delivery | None, None, None]
+
+
+def arrived(
+    desk: Desk, wanted: Wanted, waiting: dict[str, Tile], order: Order, *, checked: bool = False
+) -> Iterator[Delivery]:
+    """The waiting tiles of an order that lie complete in its folder; `checked` looks into their files too."""
+    for name in order.covers(recipes_of(wanted, waiting)) if order.job else ():
+        key = desk.place(order, name)
+        if _complete(desk.path(key), wanted.imagery.outputs) and not (checked and _unusable(desk, waiting[name], key)):
+            yield Delivery(waiting.pop(name), key)
+
+
+def recipes_of(wanted: Wanted, waiting: Mapping[str, Tile]) -> dict[str, str]:
+    return {name: wanted.recipes[name] for name in waiting}
+
+
+def _complete(folder: Path, outputs: Sequence[str]) -> bool:
+    """Has every file of a tile arrived, or the word that there is none? Files appear whole or not at all."""
+    stems = {path.stem for path in folder.glob("*.*")} if folder.is_dir() else set()
+    return stems.issuperset((*outputs, "userdata")) or NOTHING in stems
+
+
+def _unusable(desk: Desk, tile: Tile, key: str) -> bool:
+    try:
+        desk.check(tile, desk.path(key))
+    except TileError as error:
+        LOG.warning("an earlier delivery of %s is of no use, it is ordered again: %s", tile.name, error)
+        return True
+    return False
+
+
+def pause(seconds: float) -> Iterator[None]:
+    """Wait, with a sign of life now and then."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, SLICE_SECONDS))
+        yield None
