@@ -13,6 +13,7 @@ from resources.local_sentinel_hub.batch_request import BatchRequest, Delivery, F
 from resources.local_sentinel_hub.buckets import publish
 from resources.local_sentinel_hub.collections import Collection
 from resources.local_sentinel_hub.render import Job, render
+from resources.local_sentinel_hub.scenes import select
 from resources.local_sentinel_hub.script_child import ScriptLimits
 
 
@@ -51,6 +52,13 @@ def deliver(
         shutil.rmtree(drafts, ignore_errors=True)
     pixels = feature.grid.shape[0] * feature.grid.shape[1]
     return units * (RATES["batch"] if pixels > DISCOUNTED_FROM_PIXELS else 1.0)
+
+
+def lacks_scenes(request: BatchRequest, feature: Feature, collections: Mapping[str, Collection]) -> bool:
+    """Whether no datasource of the request has a scene at the tile."""
+    area = feature.grid.lonlat_bounds
+    known = [(collections.get(data.type), data) for data in request.process.input.data]
+    return not any(collection and select(collection, area, data.scenes_wanted) for collection, data in known)
 
 
 def remove_drafts(identity: str, place: Delivery) -> None:
