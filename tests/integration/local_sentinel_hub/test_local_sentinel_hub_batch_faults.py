@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -179,14 +183,14 @@ def test_a_creation_whose_answer_is_lost_leaves_an_orphan(control: Control) -> N
     create(control, "halves", description="another")
 
 
-def test_a_process_that_dies_in_mid_job_charges_no_tile_twice(control: Control, bucket: Path) -> None:
-    control.set(cost_factor=100 / TILE_UNITS, die_after_tiles=5)
+@pytest.mark.parametrize("tiles", [5, 12])
+def test_a_process_that_dies_in_mid_job_charges_each_tile_once(control: Control, bucket: Path, tiles: int) -> None:
+    control.set(cost_factor=100 / TILE_UNITS, die_after_tiles=tiles)
     pid = pid_of(control.settings)
     identity = start(control, "rows")
     assert gone(pid)
     folder = bucket / "out" / identity
-    delivered = {path.name: path.stat().st_mtime_ns for path in folder.glob("row*/B02.tif")}
-    assert len(delivered) >= 1
+    assert len(list(folder.glob("row*/B02.tif"))) >= tiles
     control.restart()
     assert "die_after_tiles" not in control.call("GET", "/local/faults").json()["faults"]
     job = ended(control, identity)
@@ -198,10 +202,21 @@ def test_a_process_that_dies_in_mid_job_charges_no_tile_twice(control: Control, 
     assert control.spent()["batch"][identity] == pytest.approx(1200)
 
 
-def test_side_files_hold_what_is_documented_and_no_more(control: Control, bucket: Path) -> None:
-    import sqlite3
-    from contextlib import closing
+def test_a_process_that_is_killed_again_and_again_charges_each_tile_once(control: Control, bucket: Path) -> None:
+    control.set(cost_factor=100 / TILE_UNITS, slow_s=0.15)
+    identity = start(control, "rows")
+    for pause_s in (0.25, 0.41, 0.33):
+        time.sleep(pause_s)
+        pid = pid_of(control.settings)
+        os.kill(pid, signal.SIGKILL)
+        assert gone(pid)
+        control.restart()
+    job = ended(control, identity)
+    assert (job["status"], job["costPU"]) == ("DONE", pytest.approx(1200))
+    assert len(list((bucket / "out" / identity).glob("row*/B02.tif"))) == 12
 
+
+def test_side_files_hold_what_is_documented_and_no_more(control: Control, bucket: Path) -> None:
     job = ended(control, start(control, "halves"))
     folder = bucket / "out" / job["id"]
     with closing(sqlite3.connect(folder / f"execution-{job['id']}.sqlite")) as db:
