@@ -108,6 +108,18 @@ def test_charges_are_summed_over_restarts(control: Control) -> None:
     assert control.spent()["process"] == pytest.approx(3 * units[0], abs=1e-3)
 
 
+def test_the_mask_counts_as_a_band_only_where_it_is_alone(control: Control) -> None:
+    script = """//VERSION=3
+function setup() { return {input: [%s], output: {bands: 1, sampleType: "UINT8"}}; }
+function evaluatePixel(s) { return [s.dataMask]; }
+"""
+    asked = process_body()
+    asked["output"] = {"width": 512, "height": 512}
+    for bands, units in (('"dataMask"', 1 / 3), ('"B02", "dataMask"', 1 / 3), ('"B02", "B11", "dataMask"', 2 / 3)):
+        answer = control.call("POST", PROCESS, {**asked, "evalscript": script % bands})
+        assert float(answer.headers["x-processingunits-spent"]) == pytest.approx(units, abs=1e-4), answer.text
+
+
 def test_a_package_that_cannot_be_read_is_no_fault_of_the_creation(control: Control, tmp_path: Path) -> None:
     (tmp_path / "bucket/broken.gpkg").write_bytes(b"no package")
     for tiles in ("broken", "missing"):
