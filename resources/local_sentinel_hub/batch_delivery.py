@@ -18,14 +18,18 @@ from resources.local_sentinel_hub.script_child import ScriptLimits
 
 
 def check_existing(request: BatchRequest, place: Delivery, found: Iterable[Feature]) -> None:
-    """Raise ApiError 400 if a file is in the way that the request may neither replace nor skip."""
-    if request.output.overwrite or request.output.skip_existing:
+    """Raise ApiError 400 if a file is in the way that the request may neither replace nor skip.
+
+    `skipExisting` skips a tile that is there as a whole; one that is there in part needs `overwrite` all the same.
+    """
+    if request.output.overwrite:
         return
     for feature in found:
-        for path in _targets(request, place, feature):
-            if path.exists():
-                message = f"{path.name} of {feature.name} is already delivered there"
-                raise bad_payload(f"{message}; set overwrite or skipExisting, or use <requestId> in the template")
+        targets = _targets(request, place, feature)
+        there = [path for path in targets if path.exists()]
+        if there and not (request.output.skip_existing and there == targets):
+            message = f"{there[0].name} of {feature.name} is already delivered there"
+            raise bad_payload(f"{message}; set overwrite or skipExisting, or use <requestId> in the template")
 
 
 def deliver(

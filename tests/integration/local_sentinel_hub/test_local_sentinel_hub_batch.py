@@ -325,6 +325,11 @@ def test_what_is_already_delivered_is_not_overwritten(client: BatchProcessClient
     assert "already delivered" in order()
     assert order(skip_existing=True) == "DONE None"
     assert (bucket / "twice/west/B02.tif").stat().st_mtime_ns == first
+    (bucket / "twice/west/mask.tif").unlink()
+    assert "B02.tif of west is already delivered" in order(skip_existing=True), "a part of a tile is not skipped"
+    assert order(skip_existing=True, overwrite=True) == "DONE None"
+    assert (bucket / "twice/west/mask.tif").exists()
+    first = (bucket / "twice/west/B02.tif").stat().st_mtime_ns
     assert order(overwrite=True) == "DONE None"
     assert (bucket / "twice/west/B02.tif").stat().st_mtime_ns != first
 
