@@ -202,8 +202,9 @@ def sentinel_hub() -> None:
 )
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("sentinel-hub"), show_default=True)
 @click.option("--port", default=8350, show_default=True, help="0: any free port.")
+@click.option("--allow-faults", is_flag=True, help="Let tests make it misbehave, see docs/local-sentinel-hub.md.")
 @_told
-def serve(collections: Path | None, buckets: tuple[str, ...], folder: Path, port: int) -> None:
+def serve(collections: Path | None, buckets: tuple[str, ...], folder: Path, port: int, allow_faults: bool) -> None:
     """Serve OAuth, Process, Batch V2, Catalog and BYOC on 127.0.0.1 until interrupted."""
     from resources.local_sentinel_hub.server import ServiceSettings
     from resources.local_sentinel_hub.server import serve as serve_until_interrupted
@@ -213,7 +214,9 @@ def serve(collections: Path | None, buckets: tuple[str, ...], folder: Path, port
     if wrong:
         raise EoAssetsError(f"--bucket {wrong[0]}: write NAME=FOLDER, for instance --bucket maps=/data/maps")
     mapping = {name: Path(path).resolve() for name, _, path in pairs}
-    serve_until_interrupted(ServiceSettings(folder=folder, collections=collections, buckets=mapping, port=port))
+    serve_until_interrupted(
+        ServiceSettings(folder=folder, collections=collections, buckets=mapping, port=port, faults=allow_faults)
+    )
 
 
 @sentinel_hub.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from eo_assets.errors import EoAssetsError
 from resources.local_sentinel_hub.server import ServiceSettings, serve
-from resources.local_sentinel_hub.settings import ID_VARIABLE, SECRET_VARIABLE
+from resources.local_sentinel_hub.settings import FAULTS_VARIABLE, ID_VARIABLE, SECRET_VARIABLE
 
 
 def main() -> int:
@@ -25,6 +25,9 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
     parser.add_argument("--idle-seconds", type=float, default=900.0, help="end after so long without a request")
     parser.add_argument("--script-seconds", type=float, default=60.0, help="end a script after so long in one block")
+    parser.add_argument(
+        "--allow-faults", action="store_true", help=f"let tests make it misbehave; so does {FAULTS_VARIABLE}=1"
+    )
     parser.add_argument("--own-client", action="store_true", help="let in nobody but the client in FOLDER/client.json")
     options = parser.parse_args()
     buckets: dict[str, Path] = {}
@@ -43,6 +46,7 @@ def main() -> int:
                 options.port,
                 options.idle_seconds,
                 options.script_seconds,
+                options.allow_faults,
             ),
             options.own_client,
         )

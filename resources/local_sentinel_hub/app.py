@@ -1,16 +1,12 @@
-"""The HTTP surface: routes, access tokens, JSON in and out, one shape for every error."""
+"""The HTTP surface: what each route does."""
 
 from __future__ import annotations
 
 import io
-import json
-import logging
 import tarfile
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -23,19 +19,26 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from eo_assets.errors import EoAssetsError, EvalscriptError
 from resources.local_sentinel_hub import catalog
-from resources.local_sentinel_hub.api import ApiError, bad_payload, not_found
+from resources.local_sentinel_hub.api import ApiError, not_found
 from resources.local_sentinel_hub.byoc import public
+from resources.local_sentinel_hub.control import CONTROLS
+from resources.local_sentinel_hub.endpoint import (
+    Call,
+    Handler,
+    NoAnswer,
+    control_endpoint,
+    guarded_endpoint,
+    open_endpoint,
+)
 from resources.local_sentinel_hub.paging import page
 from resources.local_sentinel_hub.process_request import parse_process_request
-from resources.local_sentinel_hub.render import Job, as_api_error, render
+from resources.local_sentinel_hub.render import Job, render
 from resources.local_sentinel_hub.service import Service
 from resources.local_sentinel_hub.settings import HEALTH_PATH, HOST, TOKEN_PATH
-from resources.local_sentinel_hub.tokens import basic_credentials
+from resources.local_sentinel_hub.tokens import LIFETIME_S, basic_credentials
 
 TOKEN_PATHS = (TOKEN_PATH, "/oauth/token")
-LARGEST_BODY_BYTES = 20 << 20
 GRIDS: tuple[dict[str, Any], ...] = tuple(
     {"id": i, "name": name, "properties": {"tileWidth": size, "tileHeight": size, "resolutions": steps, "unit": unit}}
     for i, name, size, steps, unit in (
@@ -45,20 +48,6 @@ GRIDS: tuple[dict[str, Any], ...] = tuple(
         (3, "WGS84 1 degree grid", 1, [0.0001, 0.0002], "DEGREE"),
     )
 )
-LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One request as the handlers see it."""
-
-    path: Mapping[str, str]
-    query: Mapping[str, str]
-    body: Any
-    accept: str
-
-
-Handler = Callable[[Service, Call], Response]
 
 
 def make_app(service: Service, identity: Mapping[str, Any]) -> Starlette:
@@ -68,9 +57,9 @@ def make_app(service: Service, identity: Mapping[str, Any]) -> Starlette:
         form = {key: values[0] for key, values in parse_qs((await request.body()).decode("utf-8", "replace")).items()}
         pair = basic_credentials(request.headers.get("authorization", ""))
         try:
-            return JSONResponse(
-                service.tokens.issue(*(pair or (form.get("client_id", ""), form.get("client_secret", ""))))
-            )
+            client = pair or (form.get("client_id", ""), form.get("client_secret", ""))
+            lifetime_s = service.faults.now.token_lifetime_s or LIFETIME_S
+            return JSONResponse(service.tokens.issue(*client, lifetime_s, service.faults.token_generation))
         except ApiError as error:
             return JSONResponse({"error": error.code, "error_description": error.message}, error.status)
 
@@ -84,57 +73,18 @@ def make_app(service: Service, identity: Mapping[str, Any]) -> Starlette:
         yield
         await run_in_threadpool(service.close)
 
-    routes = [Route(path, token, methods=["POST"]) for path in TOKEN_PATHS]
+    routes = [Route(path, open_endpoint(service, token), methods=["POST"]) for path in TOKEN_PATHS]
     routes.append(Route(HEALTH_PATH, health))
-    routes += [Route(path, _endpoint(service, handler), methods=[method]) for method, path, handler in ROUTES]
+    routes += [Route(path, guarded_endpoint(service, handler), methods=[method]) for method, path, handler in ROUTES]
+    if service.faults.allowed:
+        controls = ((path, control_endpoint(service, handler), method) for method, path, handler in CONTROLS)
+        routes += [Route(path, endpoint, methods=[method]) for path, endpoint, method in controls]
     # A page in a browser on this machine must not reach the service by a host name of its own.
     known_hosts = Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     refusals: dict[Any, Any] = {404: _no_route, 405: _no_route}
-    return Starlette(routes=routes, lifespan=lifespan, middleware=[known_hosts], exception_handlers=refusals)
-
-
-def _endpoint(service: Service, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        service.touch()
-        started = time.monotonic()
-        try:
-            service.tokens.check(request.headers.get("authorization", ""))
-            call = Call(
-                request.path_params, request.query_params, await _json(request), request.headers.get("accept", "")
-            )
-            response = await run_in_threadpool(handler, service, call)
-        except Exception as error:
-            response = _refusal(error)
-        seconds = time.monotonic() - started
-        routine = request.method == "GET" and response.status_code == 200  # polling would fill the log
-        level = logging.DEBUG if routine else logging.INFO
-        LOG.log(level, "%s %s %d %.2f s", request.method, request.url.path, response.status_code, seconds)
-        service.touch()
-        return response
-
-    return endpoint
-
-
-async def _json(request: Request) -> Any:
-    body = await request.body()
-    if len(body) > LARGEST_BODY_BYTES:
-        raise ApiError(413, "COMMON_PAYLOAD_TOO_LARGE", f"the payload is larger than {LARGEST_BODY_BYTES >> 20} MB")
-    try:
-        return json.loads(body) if body.strip() else None
-    except ValueError as error:
-        raise bad_payload(f"the payload is no JSON: {error}") from error
-
-
-def _refusal(error: Exception) -> Response:
-    if isinstance(error, EvalscriptError):
-        error = as_api_error(error)
-    elif isinstance(error, EoAssetsError) and not isinstance(error, ApiError):
-        error = ApiError(400, "COMMON_BAD_PAYLOAD", str(error))
-    if not isinstance(error, ApiError):
-        LOG.error("unexpected error", exc_info=error)
-        message = f"{type(error).__name__}: {error}; the service's log says more"
-        error = ApiError(500, "COMMON_EXCEPTION", message)
-    return JSONResponse(error.body(), error.status)
+    app = Starlette(routes=routes, lifespan=lifespan, middleware=[known_hosts], exception_handlers=refusals)
+    app.state.connections = ()  # those of the server that runs it; a call that shall get no answer is cut off there
+    return app
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
@@ -151,6 +101,8 @@ def _process(service: Service, call: Call) -> Response:
     responses = request.output.responses
     with service.renderers, tempfile.TemporaryDirectory(prefix="local-sentinel-hub-") as folder:
         units = render(job, Path(folder), service.limits)
+        call.note["units"] = round(units, 6)
+        service.charge(units)
         headers = {"x-processingunits-spent": f"{units:.4f}"}
         if len(responses) == 1 and "tar" not in call.accept:
             content = (Path(folder) / f"{responses[0].identifier}.{responses[0].extension}").read_bytes()
@@ -163,8 +115,29 @@ def _process(service: Service, call: Call) -> Response:
     return Response(archive.getvalue(), media_type="application/x-tar", headers=headers)
 
 
+def _batch_create(service: Service, call: Call) -> Response:
+    document = service.batch.create(call.body)
+    call.note.update(service.batch.summary(document["id"]))
+    if service.faults.loses_answer():
+        call.note["fault"] = "lose_create_answer"
+        return NoAnswer()
+    return JSONResponse(public(document), 201)
+
+
+def _batch_get(service: Service, call: Call) -> Response:
+    identity = call.path["id"]
+    document = service.batch.get(identity)
+    if service.faults.hides(identity):
+        raise not_found(f"Batch request {identity} does not exist")
+    return JSONResponse(public(document))
+
+
+def _batch_list(service: Service, call: Call) -> Response:
+    return JSONResponse(page([public(document) for document in service.batch.all()], call.query))
+
+
 def _batch_describe(service: Service, call: Call) -> Response:
-    return JSONResponse(service.batch.describe(call.path["id"], call.body))
+    return JSONResponse(public(service.batch.describe(call.path["id"], call.body)))
 
 
 def _batch_action(action: str) -> Handler:
@@ -218,9 +191,9 @@ TILES = f"{BYOC}/{{id}}/tiles"
 CATALOG = "/api/v1/catalog/1.0.0"
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/api/v1/process", _process),
-    ("POST", f"{BATCH}/process", lambda s, c: JSONResponse(s.batch.create(c.body), 201)),
-    ("GET", f"{BATCH}/process", lambda s, c: JSONResponse(page(s.batch.all(), c.query))),
-    ("GET", f"{BATCH}/process/{{id}}", lambda s, c: JSONResponse(s.batch.get(c.path["id"]))),
+    ("POST", f"{BATCH}/process", _batch_create),
+    ("GET", f"{BATCH}/process", _batch_list),
+    ("GET", f"{BATCH}/process/{{id}}", _batch_get),
     ("PUT", f"{BATCH}/process/{{id}}", _batch_describe),
     ("POST", f"{BATCH}/process/{{id}}/analyse", _batch_action("analyse")),
     ("POST", f"{BATCH}/process/{{id}}/start", _batch_action("start")),

@@ -1,41 +1,41 @@
-"""Batch V2: requests that live in the store, and the threads that carry them out tile by tile."""
+"""Batch V2: requests that live in the store, and the threads that carry each from status to status."""
 
 from __future__ import annotations
 
 import json
 import logging
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from eo_assets.core.cost import SMALLEST_REQUEST
 from resources.local_sentinel_hub.api import ApiError, bad_payload, not_found
-from resources.local_sentinel_hub.batch_delivery import check_existing, deliver, remove_drafts
-from resources.local_sentinel_hub.batch_files import Ledger, write_manifest
+from resources.local_sentinel_hub.batch_delivery import check_existing
+from resources.local_sentinel_hub.batch_files import Ledger, Tally, write_manifest
 from resources.local_sentinel_hub.batch_request import (
     BatchRequest,
     Delivery,
-    Feature,
     delivery,
     describe_error,
     features,
     parse_batch_request,
     without_secrets,
 )
+from resources.local_sentinel_hub.batch_summary import summarise
+from resources.local_sentinel_hub.batch_tiles import Order, TileCrew
 from resources.local_sentinel_hub.buckets import Buckets, publish_bytes
 from resources.local_sentinel_hub.clock import now
 from resources.local_sentinel_hub.collections import Collection
 from resources.local_sentinel_hub.evalscript import inspect_script
+from resources.local_sentinel_hub.fault_state import FaultState
 from resources.local_sentinel_hub.render import check_responses
 from resources.local_sentinel_hub.script_child import ScriptLimits
 from resources.local_sentinel_hub.store import Document, DocumentStore
 
 KIND = "batch"
-WORKERS = 2
 ACCOUNT = "00000000-0000-0000-0000-000000000000"
 ALLOWED = {
     "analyse": ("CREATED",),
@@ -56,14 +56,14 @@ class BatchJobs:
         collections: Callable[[], Mapping[str, Collection]],
         folder: Path,
         limits: ScriptLimits,
+        faults: FaultState,
     ) -> None:
-        self._store, self._buckets, self._collections = store, buckets, collections
-        self._folder, self._limits = folder, limits
+        self._store, self._buckets = store, buckets
+        self._folder, self._limits, self._faults = folder, limits, faults
         self._lock = threading.RLock()
         self._threads: dict[str, threading.Thread] = {}
         self._ledgers: dict[str, Ledger] = {}
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="batch-tile")
-        self._closing = threading.Event()
+        self._crew = TileCrew(collections, limits, faults)
 
     @property
     def busy(self) -> bool:
@@ -78,34 +78,39 @@ class BatchJobs:
 
     def close(self) -> None:
         """Stop taking up tiles and wait for those in hand. The requests go on when the service runs again."""
-        self._closing.set()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._crew.close()
         for thread in list(self._threads.values()):
             thread.join()
 
     def create(self, body: Any) -> Document:
         """A new request, checked, with its side file request-<id>.json in place."""
         request = parse_batch_request(body)
+        self._faults.check_balance()
         identity = str(uuid.uuid4())
         place = delivery(request, identity, self._buckets)
         kept = without_secrets(body)
         kept.pop("instanceType", None)
-        time = now()
+        created = now()
         document: Document = {
             "id": identity,
             "request": kept,
             "domainAccountId": ACCOUNT,
             "status": "CREATED",
             "userAction": "NONE",
-            "userActionUpdated": time,
-            "created": time,
-            "lastUpdated": time,
+            "userActionUpdated": created,
+            "created": created,
+            "lastUpdated": created,
             "completionPercentage": 0,
             "costPU": 0.0,
         }
         publish_bytes(json.dumps(document, indent=2).encode(), place.folder / f"request-{identity}.json")
         self._store.put(KIND, document)
+        self._faults.hide(identity)
         return document
+
+    def summary(self, identity: str) -> dict[str, Any]:
+        """A request's id and what it asks for, for the log."""
+        return {"request": identity, **summarise(self._request(identity)[0], self._buckets)}
 
     def get(self, identity: str) -> Document:
         """One request. Raises ApiError 404."""
@@ -136,10 +141,12 @@ class BatchJobs:
                 allowed = ", ".join(ALLOWED[action])
                 message = f"{action} is not possible in status {document['status']}, only in: {allowed}"
                 raise ApiError(400, "COMMON_BAD_PAYLOAD", message)
+            if action == "start" and document["status"] == "STOPPED":
+                self._faults.check_pause(document.get("_stoppedAt", 0.0))
             self._change(identity, userAction=action.upper(), userActionUpdated=now())
             if action == "stop":
                 if identity not in self._threads:
-                    self._change(identity, status="STOPPED", stoppedStatusReason="USER_ACTION")
+                    self._stop(identity, "USER_ACTION")
             elif identity not in self._threads:
                 self._begin(identity)
 
@@ -158,13 +165,16 @@ class BatchJobs:
                 self._analyse(identity)
             with self._lock:
                 action = self.get(identity)["userAction"]
+                if action == "STOP":
+                    self._stop(identity, "USER_ACTION")
+                    return
                 if action != "START":
-                    self._end(identity, "STOPPED" if action == "STOP" else "ANALYSIS_DONE")
+                    self._end(identity, "ANALYSIS_DONE")
                     return
                 self._change(identity, status="PROCESSING")
             self._process(identity)
         except Exception as error:
-            if self._closing.is_set():
+            if self._crew.closing:
                 return  # the status still says that there is work: the next process takes it up
             LOG.warning("batch request %s failed: %s", identity, type(error).__name__, exc_info=True)
             with self._lock:
@@ -184,47 +194,37 @@ class BatchJobs:
 
     def _process(self, identity: str) -> None:
         ledger = self._ledger(identity)
-        remove_drafts(identity, self._request(identity)[1])
-        waiting, running = iter(ledger.pending()), set[Future[None]]()
-        while True:
-            running |= self._submit(identity, waiting, WORKERS - len(running))
-            if not running:
-                break
-            done, running = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in done:
-                future.result()
-            ledger.publish_if_due()
-        ledger.publish()
-        if self._closing.is_set():
+        self._progress(identity, ledger.tally())  # the last process may have ended before it could
+        self._crew.work(
+            Order(
+                identity,
+                *self._request(identity),
+                ledger,
+                stopped=lambda: self._reason_to_stop(identity) is not None,
+                progress=lambda tally: self._progress(identity, tally),
+            )
+        )
+        if self._crew.closing:
             return
         with self._lock:
             if ledger.pending():
-                self._end(identity, "STOPPED")
+                self._stop(identity, self._reason_to_stop(identity) or "USER_ACTION")
             else:
                 spent = max(self.get(identity)["costPU"], SMALLEST_REQUEST["batch"])
                 self._end(identity, "DONE", completionPercentage=100, costPU=spent)
 
-    def _submit(self, identity: str, waiting: Iterator[Feature], free: int) -> set[Future[None]]:
-        """Hand out tiles for the free workers, none once the request is stopped or the service ends."""
-        if self._closing.is_set() or self.get(identity)["userAction"] == "STOP":
-            return set()
-        with suppress(RuntimeError):  # the pool was shut down in between
-            return {self._pool.submit(self._tile, identity, feature) for _, feature in zip(range(free), waiting)}
-        return set()
+    def _reason_to_stop(self, identity: str) -> str | None:
+        document, limit = self.get(identity), self._faults.now.out_of_units_after
+        if document["userAction"] == "STOP":
+            return "USER_ACTION"
+        return None if limit is None or document["costPU"] < limit else "OUT_OF_PU"
 
-    def _tile(self, identity: str, feature: Feature) -> None:
-        units, error = 0.0, None
-        try:
-            request, place = self._request(identity)
-            units = deliver(identity, request, place, feature, self._collections(), self._limits)
-        except Exception as problem:
-            LOG.info("batch request %s: tile %s failed", identity, feature.name, exc_info=True)
-            error = describe_error(problem)
-        tally = self._ledger(identity).record(feature.name, error)
+    def _progress(self, identity: str, tally: Tally) -> None:
+        """Say how far a request has come. Tiles that end together may tell it in the wrong order: it never falls."""
         share = 100 * tally.ended / tally.total
 
         def progress(document: Document) -> None:
-            document["costPU"] = round(document["costPU"] + units, 6)
+            document["costPU"] = max(document["costPU"], tally.units)
             document["completionPercentage"] = max(document["completionPercentage"], share)
             document["lastUpdated"] = now()
 
@@ -242,10 +242,13 @@ class BatchJobs:
                 self._ledgers[identity] = Ledger(self._folder / f"{identity}.sqlite", published)
             return self._ledgers[identity]
 
+    def _stop(self, identity: str, reason: str) -> None:
+        """End in STOPPED. The caller holds the lock."""
+        self._end(identity, "STOPPED", stoppedStatusReason=reason, _stoppedAt=time.time())
+
     def _end(self, identity: str, status: str, **changes: Any) -> None:
         """Leave a request in a status at which nothing works on it. The caller holds the lock."""
-        reason = {"stoppedStatusReason": "USER_ACTION"} if status == "STOPPED" else {}
-        self._change(identity, status=status, **reason, **changes)
+        self._change(identity, status=status, **changes)
         self._forget(identity)
 
     def _forget(self, identity: str) -> None:

@@ -13,18 +13,23 @@ from resources.local_sentinel_hub.batch_request import BatchRequest, Delivery, F
 from resources.local_sentinel_hub.buckets import publish
 from resources.local_sentinel_hub.collections import Collection
 from resources.local_sentinel_hub.render import Job, render
+from resources.local_sentinel_hub.scenes import select
 from resources.local_sentinel_hub.script_child import ScriptLimits
 
 
 def check_existing(request: BatchRequest, place: Delivery, found: Iterable[Feature]) -> None:
-    """Raise ApiError 400 if a file is in the way that the request may neither replace nor skip."""
-    if request.output.overwrite or request.output.skip_existing:
+    """Raise ApiError 400 if a file is in the way that the request may neither replace nor skip.
+
+    `skipExisting` skips a tile that is there as a whole; one that is there in part needs `overwrite` all the same.
+    """
+    if request.output.overwrite:
         return
     for feature in found:
-        for path in _targets(request, place, feature):
-            if path.exists():
-                message = f"{path.name} of {feature.name} is already delivered there"
-                raise bad_payload(f"{message}; set overwrite or skipExisting, or use <requestId> in the template")
+        targets = _targets(request, place, feature)
+        there = [path for path in targets if path.exists()]
+        if there and not (request.output.skip_existing and there == targets):
+            message = f"{there[0].name} of {feature.name} is already delivered there"
+            raise bad_payload(f"{message}; set overwrite or skipExisting, or use <requestId> in the template")
 
 
 def deliver(
@@ -51,6 +56,13 @@ def deliver(
         shutil.rmtree(drafts, ignore_errors=True)
     pixels = feature.grid.shape[0] * feature.grid.shape[1]
     return units * (RATES["batch"] if pixels > DISCOUNTED_FROM_PIXELS else 1.0)
+
+
+def lacks_scenes(request: BatchRequest, feature: Feature, collections: Mapping[str, Collection]) -> bool:
+    """Whether no datasource of the request has a scene at the tile."""
+    area = feature.grid.lonlat_bounds
+    known = [(collections.get(data.type), data) for data in request.process.input.data]
+    return not any(collection and select(collection, area, data.scenes_wanted) for collection, data in known)
 
 
 def remove_drafts(identity: str, place: Delivery) -> None:

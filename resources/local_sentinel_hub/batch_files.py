@@ -25,6 +25,9 @@ from resources.local_sentinel_hub.process_request import RequestedResponse
 
 PENDING, DONE, FATAL = "PENDING", "DONE", "FATAL"
 PUBLISH_EVERY_S = 0.5
+# What the published copy lacks: where the tiles are, and what each has cost.
+PRIVATE = ("places", "charges")
+CHARGES = "CREATE TABLE IF NOT EXISTS charges (id INTEGER PRIMARY KEY, units REAL)"
 TABLES = """
 CREATE TABLE features (id INTEGER PRIMARY KEY, name TEXT UNIQUE, status TEXT, error TEXT, delivered BOOLEAN);
 CREATE TABLE places (id INTEGER PRIMARY KEY, crs TEXT, bounds_left REAL, bounds_bottom REAL, bounds_right REAL,
@@ -33,11 +36,25 @@ CREATE TABLE places (id INTEGER PRIMARY KEY, crs TEXT, bounds_left REAL, bounds_
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """How a tile ended. One without data is DONE and has an error."""
+
+    status: str = DONE
+    error: str | None = None
+    delivered: bool = True
+    units: float = 0.0
+
+
+NO_DATA = Outcome(error="No data", delivered=False)
+
+
+@dataclass(frozen=True)
 class Tally:
-    """How many tiles of a request there are, and how many have ended, well or badly."""
+    """How many tiles of a request there are, how many have ended, well or badly, and what those cost together."""
 
     total: int
     ended: int
+    units: float
 
 
 class Ledger:
@@ -81,14 +98,24 @@ class Ledger:
             rows = db.execute(query, (PENDING,)).fetchall()
         return [Feature(row[0], PixelGrid(CRS.from_wkt(row[1]), Bounds(*row[2:6]), (row[6], row[7]))) for row in rows]
 
-    def record(self, name: str, error: str | None) -> Tally:
-        """Note that a tile ended: DONE and delivered, or FATAL with a reason."""
-        state = (DONE, None, True) if error is None else (FATAL, error, False)
+    def record(self, name: str, outcome: Outcome) -> Tally:
+        """Note that a tile ended, and what it cost, as one step: whatever comes between, it is charged once."""
+        state = (outcome.status, outcome.error, outcome.delivered)
         with self._lock, closing(sqlite3.connect(self._path)) as db, db:
+            db.execute(CHARGES)  # a ledger of an earlier version has none
             db.execute("UPDATE features SET status = ?, error = ?, delivered = ? WHERE name = ?", (*state, name))
-            total, left = db.execute("SELECT count(*), sum(status = ?) FROM features", (PENDING,)).fetchone()
+            charge = "INSERT OR REPLACE INTO charges SELECT id, ? FROM features WHERE name = ?"
+            db.execute(charge, (outcome.units, name))
         self._stale = True
-        return Tally(total, total - int(left))
+        return self.tally()
+
+    def tally(self) -> Tally:
+        """How far the request has come."""
+        with self._lock, closing(sqlite3.connect(self._path)) as db, db:
+            db.execute(CHARGES)
+            total, left = db.execute("SELECT count(*), sum(status = ?) FROM features", (PENDING,)).fetchone()
+            (units,) = db.execute("SELECT total(units) FROM charges").fetchone()
+        return Tally(total, total - int(left), round(units, 6))
 
     def publish_if_due(self) -> None:
         """Publish changes, at most every half a second: for a large request the copy is not free."""
@@ -102,7 +129,8 @@ class Ledger:
         with self._lock, closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(draft)) as copy:
             self._stale, self._last = False, time.monotonic()
             source.backup(copy)
-            copy.execute("DROP TABLE places")
+            for table in PRIVATE:
+                copy.execute(f"DROP TABLE IF EXISTS {table}")
             copy.commit()
         publish(draft, self._published)
 

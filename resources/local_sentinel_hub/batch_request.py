@@ -181,9 +181,12 @@ def features(request: BatchRequest, buckets: Buckets) -> list[Feature]:
         EoAssetsError: the grid has no such resolution, or the area is outside of it.
     """
     source = request.input
-    found = (
-        _grid_features(source, request.process) if isinstance(source, TilingGridInput) else _package(source, buckets)
-    )
+    process = request.process
+    if isinstance(source, TilingGridInput):
+        found = _grid_features(source, process)
+    else:
+        found = _package(source, buckets)
+        found = _touching(found, to_lonlat(process.area, process.crs)) if process.bounded else found
     if not found:
         raise bad_payload("there is no tile to process: the area or the GeoPackage is empty", "input")
     twice = repeated(feature.name for feature in found)
@@ -216,6 +219,12 @@ def _package(source: GeoPackageInput, buckets: Buckets) -> list[Feature]:
         return [feature for layer, _ in pyogrio.list_layers(path) for feature in _layer(path, layer)]
     except (pyogrio.errors.DataSourceError, sqlite3.Error, CRSError) as error:
         raise bad_payload(f"{url} can't be read as a GeoPackage: {error}", "input.features.s3.url", url) from error
+
+
+def _touching(found: list[Feature], area: shapely.Geometry) -> list[Feature]:
+    """The features that the request's area (lon/lat) touches: the others are not processed, says the documentation."""
+    shapely.prepare(area)
+    return [feature for feature in found if shapely.intersects(area, shapely.box(*feature.grid.lonlat_bounds))]
 
 
 def _layer(path: Path, layer: str) -> list[Feature]:

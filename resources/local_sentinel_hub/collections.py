@@ -43,13 +43,17 @@ class BandFile:
 
 @dataclass(frozen=True)
 class Scene:
-    """One acquisition. `cover` limits it (lon/lat); None: the whole file. Without a time it is older than any other."""
+    """One acquisition. `cover` limits it (lon/lat); None: the whole file. Without a time it is older than any other.
+
+    `product` is what scripts see as its dataPath; None: the folder of its files.
+    """
 
     id: str
     time: dt.datetime | None
     cloud_cover: float | None
     files: Mapping[str, BandFile]
     cover: shapely.Geometry | None = None
+    product: str | None = None
 
     @property
     def footprint(self) -> shapely.Geometry:
@@ -85,6 +89,7 @@ class _SceneModel(_Declared):
     time: AwareDatetime
     cloud_cover: float | None = Field(default=None, ge=0, le=100)
     files: dict[str, str] = Field(min_length=1)
+    product: str | None = Field(default=None, min_length=1)
 
     @field_validator("time")
     @classmethod
@@ -157,7 +162,7 @@ def _scene(model: _SceneModel, name: str, path: Path) -> Scene:
         if not file.path.is_file():
             raise ProjectError(f"{path}: band {band} of {model.time:%Y-%m-%d} is not at {file.path}; correct the path")
     stamp = f"{model.time:%Y%m%dT%H%M%S}"
-    return Scene(f"{name}_{stamp}", model.time, model.cloud_cover, files)
+    return Scene(f"{name}_{stamp}", model.time, model.cloud_cover, files, product=model.product)
 
 
 @lru_cache(maxsize=4096)

@@ -141,6 +141,11 @@ class ProcessRequest(_Part):
         return None if self.input.bounds.geometry is None else parse_geometry(self.input.bounds.geometry)
 
     @property
+    def bounded(self) -> bool:
+        """Whether there are bounds at all: a batch request of a GeoPackage may do without."""
+        return self.geometry is not None or self.input.bounds.bbox is not None
+
+    @property
     def area(self) -> shapely.Geometry:
         """The geometry, or else the box, in the request's CRS."""
         geometry, box = self.geometry, self.input.bounds.bbox

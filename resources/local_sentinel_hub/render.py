@@ -268,12 +268,11 @@ def _rows(grid: PixelGrid, inputs: list[InputArray], outputs: tuple[ScriptOutput
 
 
 def _units(job: Job, sources: list[Source], slots: list[tuple[Slot, ...]], outputs: tuple[ScriptOutput, ...]) -> float:
-    layers = [
-        len([band for band in source.bands if band != DATA_MASK]) * max(len(chosen), 1)
-        for source, chosen in zip(sources, slots, strict=True)
-    ]
+    samples = [max(len(chosen), 1) for chosen in slots]
+    bands = [len([band for band in source.bands if band != DATA_MASK]) for source in sources]
+    layers = sum(n * t for n, t in zip(bands, samples, strict=True)) or sum(samples)  # dataMask counts if it is alone
     float32 = any(output.sample_type == "FLOAT32" for output in outputs)
-    return processing_units([job.grid.shape], sum(layers), 1, float32=float32, mode="process")
+    return processing_units([job.grid.shape], layers, 1, float32=float32, mode="process")
 
 
 def as_api_error(error: EvalscriptError) -> ApiError:

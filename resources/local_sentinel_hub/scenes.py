@@ -58,7 +58,7 @@ def describe(slot: Slot) -> dict[str, Any]:
             "date": iso(_time(scene)),
             "cloudCoverage": scene.cloud_cover,
             "tileId": scene.id,
-            "dataPath": next(iter(scene.files.values())).path.parent.as_posix(),
+            "dataPath": scene.product or next(iter(scene.files.values())).path.parent.as_posix(),
         }
         for scene in slot.scenes
     ]

@@ -6,15 +6,22 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from resources.local_sentinel_hub.batch import WORKERS, BatchJobs
+from resources.local_sentinel_hub.batch import BatchJobs
+from resources.local_sentinel_hub.batch_tiles import WORKERS
 from resources.local_sentinel_hub.buckets import Buckets
 from resources.local_sentinel_hub.byoc import Byoc
 from resources.local_sentinel_hub.collections import Collection, load_collections
 from resources.local_sentinel_hub.credentials import Client
+from resources.local_sentinel_hub.fault_state import FaultState
+from resources.local_sentinel_hub.request_log import RequestLog
 from resources.local_sentinel_hub.script_child import ScriptLimits
 from resources.local_sentinel_hub.store import DocumentStore
 from resources.local_sentinel_hub.tokens import TokenIssuer
+
+REQUESTS = "requests.jsonl"
+SPENT, PROCESS = "spent", "process"
 
 
 class Service:
@@ -27,6 +34,7 @@ class Service:
         buckets: Mapping[str, Path],
         client: Client | None,
         limits: ScriptLimits,
+        allow_faults: bool = False,
     ) -> None:
         """Open the state in `folder`; without a client given, any is let in.
 
@@ -37,12 +45,15 @@ class Service:
         self.renderers = threading.BoundedSemaphore(WORKERS)
         self._store = DocumentStore(folder / "state.sqlite")
         self.tokens = TokenIssuer(self._store.signing_key(), client)
+        self.faults = FaultState(self._store, allow_faults)
+        self.log = RequestLog(folder / REQUESTS)
         places = Buckets(dict(buckets))
         self.byoc = Byoc(self._store, places)
-        self.batch = BatchJobs(self._store, places, self.collections, folder / "batch", limits)
+        self.batch = BatchJobs(self._store, places, self.collections, folder / "batch", limits, self.faults)
         self._path = collections
         self._declared: tuple[int, dict[str, Collection]] = (-1, {})
         self._last = time.monotonic()
+        self._charging = threading.Lock()
         self.collections()
 
     @property
@@ -69,6 +80,19 @@ class Service:
                 self._declared = (changed, load_collections(self._path))
         return {**self._declared[1], **self.byoc.served()}
 
+    def charge(self, units: float) -> None:
+        """Add what a Process request costs to the sum."""
+        with self._charging:
+            self._store.put(SPENT, {"id": PROCESS, "units": self._charged() + units})
+
+    def spent(self) -> dict[str, Any]:
+        """All charges since the state began: the costPU of each batch request, the sum of Process requests."""
+        batch = {document["id"]: document["costPU"] for document in self.batch.all()}
+        return {"batch": batch, "process": round(self._charged(), 6)}
+
+    def _charged(self) -> float:
+        return float((self._store.get(SPENT, PROCESS) or {"units": 0.0})["units"])
+
     def resume(self) -> None:
         """Take up what the end of the last process interrupted."""
         self.byoc.resume()
@@ -78,4 +102,5 @@ class Service:
         """End the work in hand; the rest goes on when the service runs again."""
         self.batch.close()
         self.byoc.close()
+        self.log.close()
         self._store.close()

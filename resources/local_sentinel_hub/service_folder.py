@@ -2,7 +2,7 @@
 
 `service.json` (pid, address and identity of the running process), `alive.lock` (held by it as long as it lives: the
 kernel lets go, however it ends), `start.lock` (held while one is started or ended), `service.log`, `state.sqlite`,
-`client.json` (who may sign in, see credentials.py).
+`client.json` (who may sign in, see credentials.py), `requests.jsonl` (every call, see request_log.py).
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def run(settings: ServiceSettings, own_client: bool = False) -> None:
 def _serve(settings: ServiceSettings, listener: socket.socket, own_client: bool) -> None:
     client = environment_client() or (FolderClient(settings.folder) if own_client else None)
     limits = ScriptLimits(call_s=settings.script_seconds)
-    service = Service(settings.folder, settings.collections, settings.buckets, client, limits)
+    service = Service(settings.folder, settings.collections, settings.buckets, client, limits, settings.faults_allowed)
     info = {
         "pid": os.getpid(),
         "base_url": f"http://{HOST}:{listener.getsockname()[1]}",
@@ -67,6 +67,7 @@ def _serve(settings: ServiceSettings, listener: socket.socket, own_client: bool)
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=SHUTDOWN_S)
     )
+    app.state.connections = server.server_state.connections
     write_info(settings.folder, info)
     print(f"local Sentinel Hub at {info['base_url']}, tokens at {info['base_url']}{TOKEN_PATH}", flush=True)
     watch = threading.Thread(target=_end_when_idle, args=(settings, service, server), daemon=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 ID_VARIABLE, SECRET_VARIABLE = "EO_ASSETS_LOCAL_SH_CLIENT_ID", "EO_ASSETS_LOCAL_SH_CLIENT_SECRET"
+FAULTS_VARIABLE = "EO_ASSETS_LOCAL_SH_FAULTS"
 TOKEN_PATH = "/auth/realms/main/protocol/openid-connect/token"
 HEALTH_PATH = "/local/health"
 
@@ -20,7 +21,7 @@ class ServiceSettings:
     """What a service needs.
 
     `buckets` maps a bucket's name to the folder that plays it; port 0 takes any free one; `script_seconds` is how long
-    an evalscript may take for one block of pixels.
+    an evalscript may take for one block of pixels; `faults` lets tests make the service misbehave, see control.py.
     """
 
     folder: Path
@@ -29,13 +30,20 @@ class ServiceSettings:
     port: int = 0
     idle_seconds: float = 900.0
     script_seconds: float = 60.0
+    faults: bool = False
+
+    @property
+    def faults_allowed(self) -> bool:
+        """Whether `faults` or the environment asks for the control calls."""
+        return self.faults or os.environ.get(FAULTS_VARIABLE) == "1"
 
     @property
     def identity(self) -> str:
         """A hash of what the service serves and of its own code: a running service with another one is replaced."""
         places = {name: str(path.resolve()) for name, path in sorted(self.buckets.items())}
         declared = str(self.collections.resolve()) if self.collections else None
-        parts = [declared, places, os.environ.get(ID_VARIABLE), self.script_seconds, _code_digest()]
+        client = os.environ.get(ID_VARIABLE)
+        parts = [declared, places, client, self.script_seconds, self.faults_allowed, _code_digest()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -59,7 +67,7 @@ def arguments(settings: ServiceSettings) -> list[str]:
         found += ["--collections", str(settings.collections.resolve())]
     for name, path in sorted(settings.buckets.items()):
         found += ["--bucket", f"{name}={path.resolve()}"]
-    return found
+    return [*found, "--allow-faults"] if settings.faults_allowed else found
 
 
 def _code_digest() -> str:

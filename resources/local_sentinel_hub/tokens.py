@@ -24,7 +24,9 @@ class TokenIssuer:
         self._key = key
         self._client = client
 
-    def issue(self, client_id: str, client_secret: str) -> dict[str, Any]:
+    def issue(
+        self, client_id: str, client_secret: str, lifetime_s: int = LIFETIME_S, generation: int = 0
+    ) -> dict[str, Any]:
         """A token response for the client.
 
         Raises:
@@ -36,13 +38,13 @@ class TokenIssuer:
         if not allowed:
             raise ApiError(401, "invalid_client", "Invalid client or Invalid client credentials")
         now = int(time.time())
-        claims = {"exp": now + LIFETIME_S, "iat": now, "iss": "local-sentinel-hub", "sub": client_id}
+        claims = {"exp": now + lifetime_s, "iat": now, "iss": "local-sentinel-hub", "sub": client_id, "gen": generation}
         text = f"{_encode(HEADER)}.{_encode(claims)}"
         token = f"{text}.{self._signature(text)}"
-        return {"access_token": token, "expires_in": LIFETIME_S, "token_type": "Bearer", "scope": "SH"}
+        return {"access_token": token, "expires_in": lifetime_s, "token_type": "Bearer", "scope": "SH"}
 
-    def check(self, authorization: str) -> None:
-        """Refuse an Authorization header without a valid token of ours.
+    def check(self, authorization: str, generation: int = 0) -> None:
+        """Refuse an Authorization header without a valid token of ours, of this generation or a later one.
 
         Raises:
             ApiError: 401.
@@ -52,8 +54,11 @@ class TokenIssuer:
         if scheme.lower() != "bearer" or not hmac.compare_digest(self._signature(text).encode(), signature.encode()):
             message = "You are not authorized! Send a valid access token: Authorization: Bearer <accessToken>"
             raise ApiError(401, "COMMON_UNAUTHORIZED", message)
-        if _decode(text.rpartition(".")[2])["exp"] < time.time():
+        claims = _decode(text.rpartition(".")[2])
+        if claims["exp"] < time.time():
             raise ApiError(401, "COMMON_UNAUTHORIZED", "The access token has expired; ask for a new one")
+        if claims.get("gen", 0) < generation:
+            raise ApiError(401, "COMMON_UNAUTHORIZED", "The access token was revoked; ask for a new one")
 
     def _signature(self, text: str) -> str:
         return _base64(hmac.new(self._key, text.encode(), hashlib.sha256).digest())

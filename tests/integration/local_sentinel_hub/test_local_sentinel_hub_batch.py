@@ -117,6 +117,19 @@ def test_a_geopackage_is_delivered_tile_by_tile(client: BatchProcessClient, buck
     assert json.loads((folder / "east/userdata.json").read_text())["dates"] == ["2020-06-01T10:00:00Z"]
 
 
+def test_of_a_geopackage_only_what_the_bounds_touch_is_processed(client: BatchProcessClient, bucket: Path) -> None:
+    halves(bucket, "orders/bounded.gpkg")
+    corner = {"bbox": [LEFT + 330, TOP - 50, LEFT + 340, TOP - 10]}
+    corner["properties"] = {"crs": f"http://www.opengis.net/def/crs/EPSG/0/{EPSG}"}  # type: ignore[assignment]
+    request = client.create(
+        payload(bounds=corner), client.geopackage_input(s3("orders/bounded.gpkg")), client.raster_output(s3("bounded"))
+    )
+    client.start_job(request)
+    wait_for(client, request, "DONE", "FAILED")
+    folder = bucket / "bounded" / request.request_id
+    assert [row[1:] for row in features(folder, request.request_id)] == [("east", "DONE", None, 1)]
+
+
 def test_side_files_describe_the_request_and_hold_no_secret(client: BatchProcessClient, bucket: Path) -> None:
     halves(bucket, "orders/side.gpkg")
     request = client.create(
@@ -312,6 +325,11 @@ def test_what_is_already_delivered_is_not_overwritten(client: BatchProcessClient
     assert "already delivered" in order()
     assert order(skip_existing=True) == "DONE None"
     assert (bucket / "twice/west/B02.tif").stat().st_mtime_ns == first
+    (bucket / "twice/west/mask.tif").unlink()
+    assert "B02.tif of west is already delivered" in order(skip_existing=True), "a part of a tile is not skipped"
+    assert order(skip_existing=True, overwrite=True) == "DONE None"
+    assert (bucket / "twice/west/mask.tif").exists()
+    first = (bucket / "twice/west/B02.tif").stat().st_mtime_ns
     assert order(overwrite=True) == "DONE None"
     assert (bucket / "twice/west/B02.tif").stat().st_mtime_ns != first
 

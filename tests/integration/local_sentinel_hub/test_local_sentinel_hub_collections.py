@@ -11,6 +11,7 @@ import yaml
 
 from eo_assets.errors import ProjectError
 from resources.local_sentinel_hub.collections import load_collections
+from resources.local_sentinel_hub.scenes import Slot, describe
 
 from .conftest import Imagery
 
@@ -28,6 +29,21 @@ def test_collections_are_read_as_declared(world: tuple[Path, Imagery]) -> None:
     scene = found["sentinel-2-l1c"].scenes[0]
     assert scene.time == dt.datetime(2020, 6, 1, 10, tzinfo=dt.UTC)
     assert scene.files["B02"].path == world[0].parent / "scenes/early_B02.tif"
+
+
+def test_scripts_see_the_product_as_the_data_path(world: tuple[Path, Imagery], tmp_path: Path) -> None:
+    content = yaml.safe_load(world[0].read_text())
+    scenes = content["collections"][0]["scenes"]
+    for scene in scenes:
+        scene["files"] = {band: str(world[0].parent / file) for band, file in scene["files"].items()}
+    product = "S2A_MSIL1C_20200601T100000_N0209_R122_T33UVP_20200601T121212"
+    scenes[0]["product"] = product
+    path = tmp_path / "collections.yaml"
+    path.write_text(yaml.safe_dump({"collections": content["collections"][:1]}), encoding="utf-8")
+    found = load_collections(path)["sentinel-2-l1c"].scenes
+    (named, plain) = describe(Slot(found[:2]))["tiles"]
+    assert (named["dataPath"], named["tileId"]) == (product, found[0].id)
+    assert plain["dataPath"] == (world[0].parent / "scenes").as_posix()
 
 
 @pytest.mark.parametrize(
