@@ -1,0 +1,318 @@
+"""How every call to Sentinel Hub is made: one policy for throttling, faults and refusals, and counts of what it took.
+
+429 waits as the service says, 5xx and broken connections wait longer and longer, every other refusal is told at once in
+the service's own words. A call leaves for the deployment's own host only. Nothing here logs, and no error holds a
+payload, a header or a token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import email.utils
+import ipaddress
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import requests
+from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]
+from sentinelhub.download.models import DownloadRequest, DownloadResponse
+from sentinelhub.download.sentinelhub_client import SentinelHubDownloadClient
+from sentinelhub.exceptions import DownloadFailedException
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+
+from eo_assets.errors import AnswerLost, ServiceError, TransientError
+from resources.service_words import secrets_in, what_it_said
+
+CREATES = re.compile(r"/batch/process$|/byoc/collections(/[^/]+/tiles)?$")
+"""Paths whose POST makes something new each time: never sent again once it may have arrived."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """The bounds of one call: how often it is tried, how long one wait and all of it may last, in seconds.
+
+    The wait before try n+1 is drawn from 0 to `backoff_s` x 2^(n-1), so that many workers do not come back at once.
+    """
+
+    tries: int = 8
+    max_wait_s: float = 60.0
+    deadline_s: float = 900.0
+    backoff_s: float = 1.0
+    connect_timeout_s: float = 15.0
+    read_timeout_s: float = 300.0
+
+
+PATIENT = CallPolicy()
+"""For a service on the network."""
+QUICK = CallPolicy(max_wait_s=2.0, deadline_s=300.0, backoff_s=0.05)
+"""For a service on this machine."""
+
+_counting = threading.local()
+_random = random.Random(os.getpid())
+os.register_at_fork(after_in_child=lambda: _random.seed(os.getpid()))
+
+
+@contextlib.contextmanager
+def counted_calls() -> Iterator[dict[str, float]]:
+    """Count what this thread's calls take while the block runs; blocks may be nested.
+
+    `requests` (all that were sent, those for tokens too), `throttled` (answers 429), `retried` (requests sent again for
+    any reason), `token_refreshes` (tokens fetched), `waited_s` (seconds between tries).
+    """
+    counts: dict[str, float] = {"requests": 0, "throttled": 0, "retried": 0, "token_refreshes": 0, "waited_s": 0.0}
+    active: list[dict[str, float]] = _counting.__dict__.setdefault("active", [])
+    active.append(counts)
+    try:
+        yield counts
+    finally:
+        # By identity: blocks of generators do not always end in the order in which they began.
+        active[:] = [other for other in active if other is not counts]
+
+
+def count(name: str, amount: float = 1) -> None:
+    """Add to a count of this thread's open `counted_calls`."""
+    for counts in _counting.__dict__.get("active", ()):
+        counts[name] += amount
+
+
+def pause(seconds: float) -> None:
+    """Wait, and count it."""
+    count("waited_s", seconds)
+    time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as it is sent. `token` gives the access token; `renew` takes the refused one and gets another."""
+
+    method: str
+    url: str
+    json: Any = None
+    form: Mapping[str, str] | None = None
+    headers: Mapping[str, str] | None = None
+    token: Callable[[], str] | None = None
+    renew: Callable[[str], None] | None = None
+
+    @property
+    def name(self) -> str:
+        """For messages: method and path, without the query."""
+        return f"{self.method} {urlsplit(self.url).path}"
+
+    @property
+    def idempotent(self) -> bool:
+        """May it be sent again when nobody knows whether it arrived?"""
+        return self.method != "POST" or CREATES.search(urlsplit(self.url).path) is None
+
+
+def send(call: Call, policy: CallPolicy) -> requests.Response:
+    """The 2xx answer to a call, tried as often as the policy allows.
+
+    Raises:
+        DownloadFailedException: refused (4xx), or the tries or the time ran out; `http_status` tells which.
+        AnswerLost: a call that makes something new may or may not have been carried out.
+    """
+    started, renewed, lost = time.monotonic(), False, ""
+    for attempt in range(1, policy.tries + 1):
+        token = call.token() if call.token else None
+        outcome = _try(call, token, policy)
+        status = outcome.status_code if isinstance(outcome, requests.Response) else None
+        if isinstance(outcome, requests.Response) and outcome.ok:
+            return outcome
+        failure = _failure(call, outcome, token, lost)
+        if status == 401 and token and call.renew and not renewed:
+            call.renew(token)
+            renewed = True
+            count("retried")
+            continue
+        if status is not None and status < 500 and status != 429:
+            raise failure
+        if status == 429:
+            count("throttled")
+        elif not isinstance(outcome, requests.Response) and _never_sent(outcome):
+            pass
+        elif not call.idempotent:
+            raise AnswerLost(f"{failure}; it may have been carried out, so it was not sent again") from failure
+        else:
+            lost = "; an earlier try was not answered and may have been carried out"
+        wait = _wait_s(outcome, attempt, policy)
+        if attempt == policy.tries or time.monotonic() - started + wait > policy.deadline_s:
+            raise failure
+        count("retried")
+        pause(wait)
+    raise failure  # the last try was spent on a new token
+
+
+def _try(call: Call, token: str | None, policy: CallPolicy) -> requests.Response | requests.RequestException:
+    count("requests")
+    try:
+        # A connection of its own: an idle one that the service has closed would look like a lost answer.
+        with _OwnHostSession() as session:
+            session.trust_env = not is_loopback(call.url)  # no proxy between this machine and itself
+            response = session.request(
+                call.method,
+                call.url,
+                json=call.json,
+                data=call.form,
+                headers=call.headers,
+                auth=_Bearer(token),
+                timeout=(policy.connect_timeout_s, policy.read_timeout_s),
+            )
+    except requests.RequestException as error:
+        error.request = None  # holds the payload and the token, and errors travel between processes
+        return error
+    response.request, response.history = None, []  # type: ignore[assignment]
+    return response
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Sets the token; with none it still keeps a .netrc file from setting something else."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class _OwnHostSession(requests.Session):
+    """Follows no redirect to another host: that one would be handed the payload, and secrets with it."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target is not None and origin(urljoin(resp.url, target)) != origin(resp.url):
+            raise ServiceError(
+                f"{origin(resp.url)} redirects to {origin(urljoin(resp.url, target))}: nothing is sent to a host that "
+                "the project does not name; correct the service's base_url and token_url"
+            )
+        return target
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+def is_loopback(url: str) -> bool:
+    """Does the address lead to this machine?"""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def _failure(
+    call: Call, outcome: requests.Response | requests.RequestException, token: str | None, lost: str
+) -> DownloadFailedException:
+    """What went wrong, in the service's own words, without the secrets that were sent."""
+    secrets = {*secrets_in(call.json), *secrets_in(call.form), *([token] if token else [])}
+    if isinstance(outcome, requests.Response):
+        message = f"{call.name}: HTTP {outcome.status_code}: {what_it_said(outcome, secrets)}{lost}"
+        outcome.raw = None
+        return DownloadFailedException(message, request_exception=requests.HTTPError(message, response=outcome))
+    message = f"{call.name} to {origin(call.url)}: {type(outcome).__name__}: {_reason(outcome)}{lost}"
+    return DownloadFailedException(message, request_exception=outcome)
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause that says something: the outer ones repeat the address of an object."""
+    inner = error.args[0] if error.args else None
+    if isinstance(inner, MaxRetryError) and inner.reason is not None:
+        inner = inner.reason
+    return re.sub(r"^.*?object at 0x[0-9a-f]+>[^:]*: |\(.*object at 0x[0-9a-f]+>, ", "", str(inner or error))
+
+
+def _never_sent(error: requests.RequestException) -> bool:
+    """Did it fail before a byte of the request went out?"""
+    inner = error.args[0] if error.args else None
+    reason = inner.reason if isinstance(inner, MaxRetryError) else inner
+    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError | ConnectTimeoutError)
+
+
+def _wait_s(outcome: requests.Response | requests.RequestException, attempt: int, policy: CallPolicy) -> float:
+    """How long to wait before the next try: as the service says and a little more, or a random share of the backoff."""
+    jitter = _random.uniform(0, min(policy.max_wait_s, policy.backoff_s * 2 ** (attempt - 1)))
+    told = retry_after_s(outcome.headers) if isinstance(outcome, requests.Response) else None
+    return min(jitter if told is None else told + min(jitter, policy.backoff_s), policy.max_wait_s)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a Retry-After header: this service says milliseconds; a date is taken too. None where it says neither.
+
+    https://docs.sentinel-hub.com/api/latest/api/overview/rate-limiting/
+    """
+    said = headers.get("Retry-After", "").strip()
+    if said.isdigit():
+        return int(said) / 1000
+    with contextlib.suppress(ValueError, TypeError):
+        moment = email.utils.parsedate_to_datetime(said)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+        return max((moment - dt.datetime.now(dt.UTC)).total_seconds(), 0.0)
+    return None
+
+
+class PolicyClient(SentinelHubDownloadClient):  # type: ignore[misc]
+    """The client of `sentinelhub` with its own retries replaced by the policy, bound to one deployment's host."""
+
+    def __init__(self, *, policy: CallPolicy, session: Any, config: Any) -> None:
+        super().__init__(session=session, config=config)
+        self.policy = policy
+
+    def response(self, request: DownloadRequest) -> DownloadResponse:
+        """The answer to one request: its content, headers and status."""
+        return self._execute_download(request)
+
+    def _execute_download(self, request: DownloadRequest) -> DownloadResponse:
+        url = str(request.url)
+        if origin(url) != origin(self.config.sh_base_url):
+            raise ServiceError(
+                f"{origin(url)} is not the host of this service, {origin(self.config.sh_base_url)}: nothing was sent"
+            )
+        session = self.session if request.use_session else None
+        call = Call(
+            request.request_type.value,
+            url,
+            json=request.post_values,
+            headers={"User-Agent": "eo-assets", **request.headers},
+            token=session.access_token if session else None,
+            renew=session.renew if session else None,
+        )
+        return DownloadResponse.from_response(send(call, self.policy), request)
+
+
+@contextlib.contextmanager
+def service_errors(what: str) -> Iterator[None]:
+    """Tell a refusal (ServiceError) from a fault that may pass (TransientError); secrets are in neither."""
+    try:
+        yield
+    except AnswerLost as error:
+        raise AnswerLost(f"{what}: {error}") from error
+    except OAuth2Error as error:
+        raise ServiceError(f"{what}: signing in was refused ({error.error}: {error.description})") from error
+    except requests.RequestException as error:
+        raise TransientError(f"{what}: {error}") from error
+    except DownloadFailedException as error:
+        status = http_status(error)
+        kind = ServiceError if status is not None and 400 <= status < 500 and status != 429 else TransientError
+        raise kind(f"{what}: {error}") from error
+
+
+def http_status(error: BaseException | None) -> int | None:
+    """The HTTP status that a request failed with, also where the error was raised from it; None without an answer."""
+    while error is not None and not isinstance(error, DownloadFailedException):
+        error = error.__cause__
+    response = getattr(getattr(error, "request_exception", None), "response", None)
+    return None if response is None else int(response.status_code)
