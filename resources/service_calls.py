@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import email.utils
-import ipaddress
+import json
 import os
 import random
 import re
@@ -19,16 +19,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]
+from sentinelhub import MimeType
 from sentinelhub.download.models import DownloadRequest, DownloadResponse
 from sentinelhub.download.sentinelhub_client import SentinelHubDownloadClient
 from sentinelhub.exceptions import DownloadFailedException
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from eo_assets.errors import AnswerLost, ServiceError, TransientError
+from resources.service_transport import Bearer, OwnHostSession, is_loopback, never_sent, origin, reason_of
 from resources.service_words import secrets_in, what_it_said
 
 CREATES = re.compile(r"/batch/process$|/byoc/collections(/[^/]+/tiles)?$")
@@ -136,12 +137,12 @@ def send(call: Call, policy: CallPolicy) -> requests.Response:
             raise failure
         if status == 429:
             count("throttled")
-        elif not isinstance(outcome, requests.Response) and _never_sent(outcome):
+        elif not isinstance(outcome, requests.Response) and never_sent(outcome):
             pass
         elif not call.idempotent:
             raise AnswerLost(f"{failure}; it may have been carried out, so it was not sent again") from failure
-        else:
-            lost = "; an earlier try was not answered and may have been carried out"
+        elif call.method != "GET":
+            lost = "; an earlier try may have been carried out"
         wait = _wait_s(outcome, attempt, policy)
         if attempt == policy.tries or time.monotonic() - started + wait > policy.deadline_s:
             raise failure
@@ -154,7 +155,7 @@ def _try(call: Call, token: str | None, policy: CallPolicy) -> requests.Response
     count("requests")
     try:
         # A connection of its own: an idle one that the service has closed would look like a lost answer.
-        with _OwnHostSession() as session:
+        with OwnHostSession() as session:
             session.trust_env = not is_loopback(call.url)  # no proxy between this machine and itself
             response = session.request(
                 call.method,
@@ -162,56 +163,13 @@ def _try(call: Call, token: str | None, policy: CallPolicy) -> requests.Response
                 json=call.json,
                 data=call.form,
                 headers=call.headers,
-                auth=_Bearer(token),
+                auth=Bearer(token),
                 timeout=(policy.connect_timeout_s, policy.read_timeout_s),
             )
     except requests.RequestException as error:
         error.request = None  # holds the payload and the token, and errors travel between processes
         return error
-    response.request, response.history = None, []  # type: ignore[assignment]
     return response
-
-
-class _Bearer(requests.auth.AuthBase):
-    """Sets the token; with none it still keeps a .netrc file from setting something else."""
-
-    def __init__(self, token: str | None) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._token:
-            request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
-
-
-class _OwnHostSession(requests.Session):
-    """Follows no redirect to another host: that one would be handed the payload, and secrets with it."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        target = super().get_redirect_target(resp)
-        if target is not None and origin(urljoin(resp.url, target)) != origin(resp.url):
-            raise ServiceError(
-                f"{origin(resp.url)} redirects to {origin(urljoin(resp.url, target))}: nothing is sent to a host that "
-                "the project does not name; correct the service's base_url and token_url"
-            )
-        return target
-
-
-def origin(url: str) -> str:
-    """Scheme, host and port of an address."""
-    parts = urlsplit(url)
-    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    return f"{parts.scheme}://{parts.hostname}:{port}"
-
-
-def is_loopback(url: str) -> bool:
-    """Does the address lead to this machine?"""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return False
 
 
 def _failure(
@@ -221,25 +179,12 @@ def _failure(
     secrets = {*secrets_in(call.json), *secrets_in(call.form), *([token] if token else [])}
     if isinstance(outcome, requests.Response):
         message = f"{call.name}: HTTP {outcome.status_code}: {what_it_said(outcome, secrets)}{lost}"
-        outcome.raw = None
-        return DownloadFailedException(message, request_exception=requests.HTTPError(message, response=outcome))
-    message = f"{call.name} to {origin(call.url)}: {type(outcome).__name__}: {_reason(outcome)}{lost}"
+        # A bare answer: the real one holds the request and whatever of it the service says back.
+        bare = requests.Response()
+        bare.status_code, bare.url = outcome.status_code, outcome.url
+        return DownloadFailedException(message, request_exception=requests.HTTPError(message, response=bare))
+    message = f"{call.name} to {origin(call.url)}: {type(outcome).__name__}: {reason_of(outcome)}{lost}"
     return DownloadFailedException(message, request_exception=outcome)
-
-
-def _reason(error: BaseException) -> str:
-    """The innermost cause that says something: the outer ones repeat the address of an object."""
-    inner = error.args[0] if error.args else None
-    if isinstance(inner, MaxRetryError) and inner.reason is not None:
-        inner = inner.reason
-    return re.sub(r"^.*?object at 0x[0-9a-f]+>[^:]*: |\(.*object at 0x[0-9a-f]+>, ", "", str(inner or error))
-
-
-def _never_sent(error: requests.RequestException) -> bool:
-    """Did it fail before a byte of the request went out?"""
-    inner = error.args[0] if error.args else None
-    reason = inner.reason if isinstance(inner, MaxRetryError) else inner
-    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError | ConnectTimeoutError)
 
 
 def _wait_s(outcome: requests.Response | requests.RequestException, attempt: int, policy: CallPolicy) -> float:
@@ -290,7 +235,19 @@ class PolicyClient(SentinelHubDownloadClient):  # type: ignore[misc]
             token=session.access_token if session else None,
             renew=session.renew if session else None,
         )
-        return DownloadResponse.from_response(send(call, self.policy), request)
+        answer = DownloadResponse.from_response(send(call, self.policy), request)
+        if request.data_type is MimeType.JSON and not _is_json(answer.content):
+            raise DownloadFailedException(f"{call.name} at {origin(url)}: the answer is no JSON; is this its base_url?")
+        return answer
+
+
+def _is_json(content: bytes) -> bool:
+    """Nothing at all counts: several calls answer with an empty body."""
+    try:
+        json.loads(content or b"{}")
+    except ValueError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from sentinelhub import SentinelHubSession, SHConfig
 from sentinelhub.exceptions import DownloadFailedException
 
 from eo_assets.errors import ServiceError
-from resources.service_calls import Call, CallPolicy, count, http_status, is_loopback, send
+from resources.service_calls import Call, CallPolicy, count, http_status, send
+from resources.service_transport import is_loopback
 
 MARGIN_S = 120.0
 """A token is renewed this long before it ends, or in the last fifth of a short life."""
@@ -73,7 +74,7 @@ class ServiceSession(SentinelHubSession):  # type: ignore[misc]
             status = http_status(error)
             if status is None or status == 429 or status >= 500:
                 raise
-            raise ServiceError(f"signing in was refused ({error}); {self._remedy}") from error
+            raise ServiceError(f"{url}: signing in was refused ({error}); {self._remedy}") from error
         except (ValueError, KeyError, TypeError, AttributeError):
             # Not chained: the answer may hold half a token.
             raise ServiceError(f"{url}: the answer holds no token; is it the service's token_url?") from None
