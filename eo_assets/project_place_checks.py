@@ -148,7 +148,7 @@ def _check_remote(key: KeyPath, service: Service) -> Iterator[Finding]:
             yield from _check_url((*key, name), url)
     if service.delivery == "folder":
         yield Finding((*key, "delivery"), "folder", "only a local service delivers to a folder", "use role or keys")
-    elif service.iam_role_arn is not None and service.delivery != "role":
+    elif service.iam_role_arn is not None and service.delivery == "keys":
         remedy = "set delivery: role, or remove it"
         yield Finding((*key, "iam_role_arn"), service.iam_role_arn, "a role where delivery is not by role", remedy)
 

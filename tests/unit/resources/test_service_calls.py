@@ -396,8 +396,8 @@ def test_wrong_credentials_are_told_once(moody: Moody) -> None:
         process(hub(moody, credentials="SH_"))
     assert len(moody.seen) == 1
     assert str(caught.value) == (
-        f"{moody.url}/token: signing in was refused (POST /token: HTTP 401: invalid_client: Bad secret); check SH_CLIENT_ID, "
-        "SH_CLIENT_SECRET and the service's token_url"
+        f"{moody.url}/token: signing in was refused (POST /token: HTTP 401: invalid_client: Bad secret); check "
+        "SH_CLIENT_ID, SH_CLIENT_SECRET and the service's token_url"
     )
 
 
