@@ -20,7 +20,7 @@ from sentinelhub.download import SentinelHubDownloadClient
 from sentinelhub.download.models import DownloadResponse
 
 from eo_assets.core.tile import Bounds
-from eo_assets.errors import ServiceError
+from eo_assets.errors import ServiceError, TransientError
 from resources.deployments import IN_PLACE, LOCAL_PACE, REMOTE_PACE, Delivery, Pace, from_environment
 from resources.service_calls import PolicyClient, counted_calls, http_status, service_errors
 from resources.service_tokens import ServiceSession, session_for
@@ -136,8 +136,8 @@ class SentinelHub:
         with counted_calls() as calls, service_errors(f"{self.name}: Process request"):
             with slot(f"{config.sh_base_url} process", self.pace.max_process_requests):
                 answer = self.client(config).response(request)
-            values = np.asarray(answer.decode())
-        return ProcessAnswer(values[..., None] if values.ndim == 2 else values, _units_spent(answer), calls)
+            values = _pixels(answer, shape)
+        return ProcessAnswer(values, _units_spent(answer), calls)
 
     def bucket_url(self, key: str) -> str:
         """The address by which the service reads and writes a key of the project folder."""
@@ -188,6 +188,17 @@ class SentinelHub:
             f"{self.credentials}CLIENT_SECRET",
         )
         return identity, secret
+
+
+def _pixels(answer: DownloadResponse, shape: tuple[int, int]) -> NDArray[Any]:
+    """The TIFF of an answer as (y, x, band). One that is damaged may be read as an empty image, hence the shape."""
+    try:
+        values = np.asarray(answer.decode())
+    except Exception as error:  # whatever the reader of a file that came over a wire makes of it
+        raise TransientError(f"the answer can't be read as an image: {error}") from error
+    if values.shape[:2] != shape:
+        raise TransientError(f"the answer is an image of {values.shape} pixels, asked for were {shape}")
+    return values[..., None] if values.ndim == 2 else values
 
 
 def _units_spent(answer: DownloadResponse) -> float | None:

@@ -11,7 +11,6 @@ import contextlib
 import datetime as dt
 import email.utils
 import json
-import os
 import random
 import re
 import threading
@@ -26,7 +25,7 @@ from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]
 from sentinelhub import MimeType
 from sentinelhub.download.models import DownloadRequest, DownloadResponse
 from sentinelhub.download.sentinelhub_client import SentinelHubDownloadClient
-from sentinelhub.exceptions import DownloadFailedException
+from sentinelhub.exceptions import DownloadFailedException, MissingDataInRequestException
 
 from eo_assets.errors import AnswerLost, ServiceError, TransientError
 from resources.service_transport import Bearer, OwnHostSession, is_loopback, never_sent, origin, reason_of
@@ -56,9 +55,11 @@ PATIENT = CallPolicy()
 QUICK = CallPolicy(max_wait_s=2.0, deadline_s=300.0, backoff_s=0.05)
 """For a service on this machine."""
 
+Outcome = requests.Response | requests.RequestException
+
 _counting = threading.local()
-_random = random.Random(os.getpid())
-os.register_at_fork(after_in_child=lambda: _random.seed(os.getpid()))
+_random = random.SystemRandom()
+"""Of the system, since forked workers must not draw the same waits."""
 
 
 @contextlib.contextmanager
@@ -120,38 +121,42 @@ def send(call: Call, policy: CallPolicy) -> requests.Response:
         DownloadFailedException: refused (4xx), or the tries or the time ran out; `http_status` tells which.
         AnswerLost: a call that makes something new may or may not have been carried out.
     """
-    started, renewed, lost = time.monotonic(), False, ""
-    for attempt in range(1, policy.tries + 1):
+    started, attempt, renewed, doubt = time.monotonic(), 0, False, ""
+    while True:
+        attempt += 1
         token = call.token() if call.token else None
         outcome = _try(call, token, policy)
-        status = outcome.status_code if isinstance(outcome, requests.Response) else None
         if isinstance(outcome, requests.Response) and outcome.ok:
             return outcome
-        failure = _failure(call, outcome, token, lost)
-        if status == 401 and token and call.renew and not renewed:
+        failure, wait_s = _failure(call, outcome, token, doubt), 0.0
+        if http_status(failure) == 401 and token and call.renew and not renewed:
             call.renew(token)
             renewed = True
-            count("retried")
-            continue
-        if status is not None and status < 500 and status != 429:
-            raise failure
-        if status == 429:
-            count("throttled")
-        elif not isinstance(outcome, requests.Response) and never_sent(outcome):
-            pass
-        elif not call.idempotent:
-            raise AnswerLost(f"{failure}; it may have been carried out, so it was not sent again") from failure
-        elif call.method != "GET":
-            lost = "; an earlier try may have been carried out"
-        wait = _wait_s(outcome, attempt, policy)
-        if attempt == policy.tries or time.monotonic() - started + wait > policy.deadline_s:
+        else:
+            doubt = _consider(call, outcome, failure) or doubt
+            wait_s = _wait_s(outcome, attempt, policy)
+        if attempt >= policy.tries or time.monotonic() - started + wait_s > policy.deadline_s:
             raise failure
         count("retried")
-        pause(wait)
-    raise failure  # the last try was spent on a new token
+        pause(wait_s)
 
 
-def _try(call: Call, token: str | None, policy: CallPolicy) -> requests.Response | requests.RequestException:
+def _consider(call: Call, outcome: Outcome, failure: DownloadFailedException) -> str:
+    """Raise what must not be tried again; otherwise what later messages have to say of this try, if anything."""
+    status = http_status(failure)
+    if status == 429:
+        count("throttled")
+        return ""
+    if status is not None and status < 500:
+        raise failure
+    if isinstance(outcome, requests.RequestException) and never_sent(outcome):
+        return ""
+    if not call.idempotent:
+        raise AnswerLost(f"{failure}; it may have been carried out, so it was not sent again") from failure
+    return "" if call.method == "GET" else "; an earlier try may have been carried out"
+
+
+def _try(call: Call, token: str | None, policy: CallPolicy) -> Outcome:
     count("requests")
     try:
         # A connection of its own: an idle one that the service has closed would look like a lost answer.
@@ -172,22 +177,20 @@ def _try(call: Call, token: str | None, policy: CallPolicy) -> requests.Response
     return response
 
 
-def _failure(
-    call: Call, outcome: requests.Response | requests.RequestException, token: str | None, lost: str
-) -> DownloadFailedException:
+def _failure(call: Call, outcome: Outcome, token: str | None, doubt: str) -> DownloadFailedException:
     """What went wrong, in the service's own words, without the secrets that were sent."""
     secrets = {*secrets_in(call.json), *secrets_in(call.form), *([token] if token else [])}
     if isinstance(outcome, requests.Response):
-        message = f"{call.name}: HTTP {outcome.status_code}: {what_it_said(outcome, secrets)}{lost}"
+        message = f"{call.name}: HTTP {outcome.status_code}: {what_it_said(outcome, secrets)}{doubt}"
         # A bare answer: the real one holds the request and whatever of it the service says back.
         bare = requests.Response()
         bare.status_code, bare.url = outcome.status_code, outcome.url
         return DownloadFailedException(message, request_exception=requests.HTTPError(message, response=bare))
-    message = f"{call.name} to {origin(call.url)}: {type(outcome).__name__}: {reason_of(outcome)}{lost}"
+    message = f"{call.name} to {origin(call.url)}: {type(outcome).__name__}: {reason_of(outcome)}{doubt}"
     return DownloadFailedException(message, request_exception=outcome)
 
 
-def _wait_s(outcome: requests.Response | requests.RequestException, attempt: int, policy: CallPolicy) -> float:
+def _wait_s(outcome: Outcome, attempt: int, policy: CallPolicy) -> float:
     """How long to wait before the next try: as the service says and a little more, or a random share of the backoff."""
     jitter = _random.uniform(0, min(policy.max_wait_s, policy.backoff_s * 2 ** (attempt - 1)))
     told = retry_after_s(outcome.headers) if isinstance(outcome, requests.Response) else None
@@ -259,6 +262,8 @@ def service_errors(what: str) -> Iterator[None]:
         raise AnswerLost(f"{what}: {error}") from error
     except OAuth2Error as error:
         raise ServiceError(f"{what}: signing in was refused ({error.error}: {error.description})") from error
+    except MissingDataInRequestException as error:
+        raise ServiceError(f"{what}: {error}") from error
     except requests.RequestException as error:
         raise TransientError(f"{what}: {error}") from error
     except DownloadFailedException as error:

@@ -17,6 +17,8 @@ from eo_assets.errors import ServiceError
 from resources.service_calls import Call, CallPolicy, count, http_status, send
 from resources.service_transport import is_loopback
 
+REFUSED_S = 60.0
+"""For so long a refusal is repeated from memory: a thousand tiles with a wrong secret must not lock the account."""
 MARGIN_S = 120.0
 """A token is renewed this long before it ends, or in the last fifth of a short life."""
 
@@ -27,6 +29,7 @@ class ServiceSession(SentinelHubSession):  # type: ignore[misc]
     def __init__(self, config: SHConfig, policy: CallPolicy, remedy: str) -> None:
         self._lock = threading.Lock()
         self._policy, self._remedy, self._life_s = policy, remedy, 0.0
+        self._refused, self._refused_at = "", 0.0
         self._token: dict[str, Any]
         super().__init__(config, _token={"access_token": "", "expires_at": 0.0})
 
@@ -58,6 +61,8 @@ class ServiceSession(SentinelHubSession):  # type: ignore[misc]
 
     def _collect_new_token(self) -> dict[str, Any]:
         url = str(self.config.sh_token_url)
+        if self._refused and time.monotonic() - self._refused_at < REFUSED_S:
+            raise ServiceError(self._refused)
         if not url.startswith("https://") and not is_loopback(url):
             raise ServiceError(f"{url}: over plain http a token is fetched from this machine only; use https")
         form = {
@@ -65,7 +70,6 @@ class ServiceSession(SentinelHubSession):  # type: ignore[misc]
             "client_id": self.config.sh_client_id,
             "client_secret": self.config.sh_client_secret,
         }
-        count("token_refreshes")
         try:
             token = send(Call("POST", url, form=form, headers={"User-Agent": "eo-assets"}), self._policy).json()
             life_s = float(token.get("expires_in", 3600))
@@ -74,11 +78,14 @@ class ServiceSession(SentinelHubSession):  # type: ignore[misc]
             status = http_status(error)
             if status is None or status == 429 or status >= 500:
                 raise
-            raise ServiceError(f"{url}: signing in was refused ({error}); {self._remedy}") from error
+            self._refused = f"{url}: signing in was refused ({error}); {self._remedy}"
+            self._refused_at = time.monotonic()
+            raise ServiceError(self._refused) from error
         except (ValueError, KeyError, TypeError, AttributeError):
             # Not chained: the answer may hold half a token.
             raise ServiceError(f"{url}: the answer holds no token; is it the service's token_url?") from None
-        self._life_s = life_s
+        count("token_refreshes")
+        self._life_s, self._refused = life_s, ""
         return fetched
 
 

@@ -344,6 +344,16 @@ def test_html_instead_of_json_is_no_crash(moody: Moody) -> None:
         hub(moody).api(BatchProcessClient).get_request("job")
 
 
+def test_an_answer_that_is_no_image_may_pass(moody: Moody) -> None:
+    for damaged, message in ((tiff()[:40], "image"), (b"no image at all", "can't be read as an image")):
+        moody.answer = lambda method, path, body=damaged: Answer(200, body)
+        with pytest.raises(TransientError, match=message):
+            process(hub(moody))
+    moody.answer = lambda method, path: Answer(200, tiff())
+    with pytest.raises(TransientError, match=r"an image of \(3, 4, 2\) pixels, asked for were \(4, 3\)"):
+        hub(moody).process([{"type": "s2"}], "", Bounds(0, 0, 30, 40), 32633, (4, 3))
+
+
 def test_a_refused_token_is_renewed_once(moody: Moody) -> None:
     moody.answer = lambda method, path: Answer(body=JOB)
     expired = Answer(401, {"error": {"message": "expired"}})
@@ -394,7 +404,9 @@ def test_wrong_credentials_are_told_once(moody: Moody) -> None:
     moody.mood = lambda method, path: Answer(401, {"error": "invalid_client", "error_description": "Bad secret"})
     with pytest.raises(ServiceError) as caught:
         process(hub(moody, credentials="SH_"))
-    assert len(moody.seen) == 1
+    with pytest.raises(ServiceError, match="signing in was refused"):
+        hub(moody).token_life_s()
+    assert len(moody.seen) == 1, "the second time it is told from memory"
     assert str(caught.value) == (
         f"{moody.url}/token: signing in was refused (POST /token: HTTP 401: invalid_client: Bad secret); check "
         "SH_CLIENT_ID, SH_CLIENT_SECRET and the service's token_url"
