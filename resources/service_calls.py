@@ -126,7 +126,7 @@ def send(call: Call, policy: CallPolicy) -> requests.Response:
         attempt += 1
         token = call.token() if call.token else None
         outcome = _try(call, token, policy)
-        if isinstance(outcome, requests.Response) and outcome.ok:
+        if isinstance(outcome, requests.Response) and outcome.status_code < 300:
             return outcome
         failure, wait_s = _failure(call, outcome, token, doubt), 0.0
         if http_status(failure) == 401 and token and call.renew and not renewed:

@@ -444,6 +444,13 @@ def test_a_redirect_on_the_same_host_is_followed(moody: Moody) -> None:
     assert moody.did == ["POST /process/v1"]
 
 
+def test_a_redirect_to_nowhere_is_no_success(moody: Moody) -> None:
+    moody.mood = lambda method, path: None if path == "/token" else Answer(302, {})
+    with pytest.raises(TransientError, match="HTTP 302"):
+        process(hub(moody))
+    assert len(moody.seen) == 2
+
+
 def test_a_client_sends_to_no_other_host(serve: Callable[[], Moody]) -> None:
     service, elsewhere = serve(), serve()
     with pytest.raises(ServiceError, match="is not the host of this service"):
