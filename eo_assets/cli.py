@@ -1,4 +1,4 @@
-"""`eo-assets`: run, plan, validate, status and path of a project, and the local Sentinel Hub on its own."""
+"""`eo-assets`: run, plan, validate, status, path and preflight of a project, and the local Sentinel Hub on its own."""
 
 from __future__ import annotations
 
@@ -167,6 +167,17 @@ def path(project: str, asset: str, tile: str | None) -> None:
     from eo_assets.command_path import output_path
 
     print(output_path(project, asset, tile))
+
+
+@main.command()
+@PROJECT
+@_told
+def preflight(project: str) -> None:
+    """Ask the services of PROJECT whether it could run: sign-in, Batch, units, delivery. Spends nothing."""
+    from eo_assets.command_preflight import preflight as ask
+    from eo_assets.command_preflight import print_preflight
+
+    sys.exit(0 if print_preflight(ask(project), console) else 1)
 
 
 @main.command()

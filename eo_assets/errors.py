@@ -32,6 +32,10 @@ class TransientError(EoAssetsError):
     """A fault that may pass: network, lost worker, throttling. The tile is tried again."""
 
 
+class AnswerLost(TransientError):
+    """A request that must not be sent twice went out, and nobody knows whether it was carried out: look, then ask."""
+
+
 class TileError(EoAssetsError):
     """A tile's data can't be processed. Final for that tile, harmless for every other."""
 
@@ -41,7 +45,7 @@ class ModelError(EoAssetsError):
 
 
 class StoreError(EoAssetsError):
-    """A committed output is missing, torn, or owned by another project."""
+    """A committed output is missing, torn, or owned by another project; or its folder can't be written."""
 
 
 class BudgetExceeded(EoAssetsError):

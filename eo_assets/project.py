@@ -27,6 +27,7 @@ from eo_assets.project_imagery import (
     Service,
     ValidMask,
     VectorReference,
+    service_named,
 )
 from eo_assets.project_outputs import (
     Byoc,
@@ -71,6 +72,7 @@ __all__ = [
     "UtmGridSettings",
     "ValidMask",
     "VectorReference",
+    "service_named",
 ]
 
 
@@ -176,8 +178,8 @@ class Project(Section):
         return template.replace("{year}", str(self.year))
 
     def service(self, name: str) -> Service:
-        """A deployment by name: the project's own first, then those that are known."""
-        return self.services[name] if name in self.services else SERVICES[name]
+        """A deployment by name: what the project says of it, over what is known of it."""
+        return service_named(self.services, name)
 
 
 class LoadedProject(Section):

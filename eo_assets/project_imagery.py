@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
@@ -12,40 +13,76 @@ from eo_assets.project_types import ArrayType, Date, FloatType, Name, Names, Sec
 
 
 class Service(Section):
-    """A Sentinel Hub deployment. Its name, never its address, is part of a recipe."""
+    """A Sentinel Hub deployment. Its name, never its address, is part of a recipe.
+
+    What is not given is the default of its kind, remote or local; secrets are in variables, never here.
+    """
 
     base_url: str | None = None
     token_url: str | None = None
     collections: str | None = Field(
         None, description="local service only: its collections file, under the project folder"
     )
+    unit: str | None = Field(None, description="what a processing unit is called where units are counted")
+    credentials: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*_$")] = Field(
+        "SH_", description="prefix of the variables CLIENT_ID, CLIENT_SECRET, DELIVERY_ACCESS_KEY, DELIVERY_SECRET_KEY"
+    )
+    delivery: Literal["role", "keys", "folder"] | None = None
+    iam_role_arn: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")] | None = None
+    bucket_region: str | None = None
+    max_process_requests: PositiveInt | None = Field(None, description="at a time on one machine")
+    poll_seconds: PositiveFloat | None = None
+    analysis_poll_seconds: PositiveFloat | None = None
 
     @property
     def local(self) -> bool:
         """Is this the service on this machine, started by the project itself?"""
         return self.base_url is None
 
+    @property
+    def processing_unit(self) -> str:
+        """What a processing unit of this deployment is called: units of two deployments are not the same money."""
+        return self.unit or f"PU of {urlsplit(self.base_url).hostname if self.base_url else 'the local service'}"
+
 
 SERVICES: Mapping[str, Service] = {
-    "local": Service(collections="sentinel-hub/collections.yaml"),
+    "local": Service(collections="sentinel-hub/collections.yaml", delivery="folder"),
     "sentinel_hub": Service(
         base_url="https://services.sentinel-hub.com",
         token_url="https://services.sentinel-hub.com/auth/realms/main/protocol/openid-connect/token",
+        unit="PU of sentinel-hub.com",
+        delivery="role",
     ),
     "sentinel_hub_uswest": Service(
         base_url="https://services-uswest2.sentinel-hub.com",
         token_url="https://services.sentinel-hub.com/auth/realms/main/protocol/openid-connect/token",
+        unit="PU of sentinel-hub.com",
+        delivery="role",
     ),
     "creodias": Service(
         base_url="https://creodias.sentinel-hub.com",
         token_url="https://services.sentinel-hub.com/auth/realms/main/protocol/openid-connect/token",
+        unit="PU of sentinel-hub.com",
+        delivery="keys",
     ),
     "cdse": Service(
         base_url="https://sh.dataspace.copernicus.eu",
         token_url="https://identity.dataspace.copernicus.eu/auth/realms/CDSE/protocol/openid-connect/token",
+        unit="PU of CDSE",
+        delivery="keys",
     ),
 }
 """Deployments that a project file may name without declaring them."""
+
+
+def service_named(declared: Mapping[str, Service], name: str) -> Service:
+    """A deployment by name: what the project file says of it, over the deployment that is known by that name."""
+    if name not in declared:
+        return SERVICES[name]
+    said = declared[name]
+    if name not in SERVICES:
+        return said
+    return SERVICES[name].model_copy(update={key: getattr(said, key) for key in said.model_fields_set})
 
 
 class Collection(Section):

@@ -21,6 +21,7 @@ from eo_assets.project import (
     Service,
     Storage,
     VectorReference,
+    service_named,
 )
 from eo_assets.project_problems import MISSING, UNSAID, Finding, KeyPath, did_you_mean, listed
 
@@ -61,9 +62,16 @@ def check_files(area: Area, reference: Reference, model: Model) -> Iterator[Find
 
 
 def check_services(services: Mapping[str, Service]) -> Iterator[Finding]:
-    """A remote service has two addresses, a local one a collections file."""
-    for name, service in services.items():
-        key = ("services", name)
+    """A remote service has two addresses, a local one a collections file; each has its own ways of delivery."""
+    for name in services:
+        key, service = ("services", name), service_named(services, name)
+        # A known deployment's token must not go to another host because one of its two addresses was replaced.
+        if name in SERVICES and ("base_url" in services[name].model_fields_set) != (
+            "token_url" in services[name].model_fields_set
+        ):
+            missing = "token_url" if "base_url" in services[name].model_fields_set else "base_url"
+            yield Finding((*key, missing), MISSING, "one of a known service's two addresses", "give both, or neither")
+            continue
         if service.base_url is None:
             yield from _check_local(key, service)
         else:
@@ -125,6 +133,8 @@ def _check_local(key: KeyPath, service: Service) -> Iterator[Finding]:
         yield Finding((*key, "collections"), MISSING, "neither a remote nor a local service", remedy)
     else:
         yield from _check_inside((*key, "collections"), service.collections, "the project folder")
+    if service.delivery not in (None, "folder"):
+        yield Finding((*key, "delivery"), service.delivery, "a local service delivers to its folder", "remove it")
 
 
 def _check_remote(key: KeyPath, service: Service) -> Iterator[Finding]:
@@ -136,6 +146,11 @@ def _check_remote(key: KeyPath, service: Service) -> Iterator[Finding]:
     for name in ("base_url", "token_url"):
         if (url := getattr(service, name)) is not None:
             yield from _check_url((*key, name), url)
+    if service.delivery == "folder":
+        yield Finding((*key, "delivery"), "folder", "only a local service delivers to a folder", "use role or keys")
+    elif service.iam_role_arn is not None and service.delivery == "keys":
+        remedy = "set delivery: role, or remove it"
+        yield Finding((*key, "iam_role_arn"), service.iam_role_arn, "a role where delivery is not by role", remedy)
 
 
 def _check_url(key: KeyPath, url: str) -> Iterator[Finding]:

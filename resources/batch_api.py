@@ -164,7 +164,7 @@ class _Told:
 
     def __enter__(self) -> BatchProcessClient:
         self._errors.__enter__()
-        return BatchProcessClient(self._service.config())
+        return self._service.api(BatchProcessClient)
 
     def __exit__(self, *raised: Any) -> bool | None:
         return self._errors.__exit__(*raised)

@@ -32,7 +32,7 @@ def search_footprints(
     `max_cloud_cover` is a share, 0 to 1. Raises ServiceError for a collection that the Catalog does not know.
     """
     with service_errors(f"{service.name}: Catalog search in {collection}"):
-        catalog = SentinelHubCatalog(service.config())
+        catalog = service.api(SentinelHubCatalog)
         cloud = None if max_cloud_cover is None else f"eo:cloud_cover <= {100 * max_cloud_cover:g}"
         found = catalog.search(
             collection,

@@ -1,39 +1,50 @@
-"""Sentinel Hub, real or local, as one picklable handle: where it is, how to sign in, Process requests.
+"""Sentinel Hub, real or local, as one picklable handle: where it is, how to sign in, the clients of its APIs.
 
 A handle holds no secret: credentials are read by the process that connects, from the environment or, for the service on
 this machine, from its folder. Requests leave only for the addresses that the project file names. The local service is
-started when it is first needed.
+started when it is first needed. How calls are made is in `service_calls.py`, what tells deployments apart in
+`deployments.py`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import ipaddress
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import numpy as np
-import requests
 from numpy.typing import NDArray
-from oauthlib.oauth2 import OAuth2Error  # type: ignore[import-untyped]
-from sentinelhub import CRS, BBox, MimeType, SentinelHubRequest, SentinelHubSession, SHConfig
+from sentinelhub import CRS, BBox, MimeType, SentinelHubRequest, SHConfig
 from sentinelhub.download import SentinelHubDownloadClient
-from sentinelhub.exceptions import DownloadFailedException, OutOfRequestsException
+from sentinelhub.download.models import DownloadResponse
 
 from eo_assets.core.tile import Bounds
 from eo_assets.errors import ServiceError, TransientError
+from resources.deployments import IN_PLACE, LOCAL_PACE, REMOTE_PACE, Delivery, Pace, from_environment
+from resources.service_calls import PolicyClient, counted_calls, http_status, service_errors
+from resources.service_tokens import ServiceSession, session_for
+from resources.slots import slot
+
+__all__ = [
+    "LOCAL_BUCKET",
+    "MAX_REQUEST_PX",
+    "LocalDeployment",
+    "ProcessAnswer",
+    "SentinelHub",
+    "http_status",
+    "input_data",
+    "service_errors",
+]
+
+T = TypeVar("T")
 
 LOCAL_BUCKET = "project-folder"
 """The bucket name under which the local service sees a local project folder."""
 
 MAX_REQUEST_PX = 2500
 """The longest side of a Process request."""
+UNITS_SPENT = "x-processingunits-spent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,55 +57,109 @@ class LocalDeployment:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessAnswer:
+    """Values (y, x, band), the processing units that the service says it charged (None: it does not say), and counts.
+
+    `calls` are those of `counted_calls`.
+    """
+
+    values: NDArray[Any]
+    processing_units: float | None
+    calls: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class SentinelHub:
-    """One deployment of Sentinel Hub. Exactly one of `local` and the addresses is given."""
+    """One deployment of Sentinel Hub. Exactly one of `local` and the addresses is given.
+
+    `credentials` is the prefix of the variables that hold its secrets; `unit` is what its processing units are called.
+    """
 
     name: str
     base_url: str | None = None
     token_url: str | None = None
     local: LocalDeployment | None = None
+    unit: str = "PU"
+    credentials: str = "SH_"
+    delivery: Delivery = IN_PLACE
+    own_pace: Pace | None = None
+
+    @property
+    def pace(self) -> Pace:
+        """How fast it is asked: its own pace, or that of its kind."""
+        return self.own_pace or (LOCAL_PACE if self.local else REMOTE_PACE)
 
     def config(self) -> SHConfig:
-        """A client configuration that is signed in; starts the local service if it is not running."""
+        """A configuration that can sign in, for stock clients too; starts the local service if it does not run."""
         base_url, token_url = self._addresses()
-        identity, secret = self._credentials()
         config = SHConfig(use_defaults=True)
-        config.sh_client_id, config.sh_client_secret = identity, secret
+        config.sh_client_id, config.sh_client_secret = self._credentials()
         config.sh_base_url, config.sh_token_url = base_url, token_url
         config.max_retries, config.download_sleep_time = 20, 1.0
-        config.download_timeout_seconds = 300.0
-        if self.local is not None:
-            _sign_in_here(identity, secret, base_url, token_url)
+        config.download_timeout_seconds = self.pace.policy.read_timeout_s
+        SentinelHubDownloadClient.cache_session(self._session(config))
         return config
+
+    def client(self, config: SHConfig | None = None) -> PolicyClient:
+        """A client whose calls follow the policy and leave for this deployment only."""
+        config = config or self.config()
+        return PolicyClient(policy=self.pace.policy, session=self._session(config), config=config)
+
+    def api(self, kind: type[T]) -> T:
+        """A client of one API (`BatchProcessClient`, `SentinelHubBYOC`, `SentinelHubCatalog`) under the policy."""
+        config = self.config()
+        service: Any = kind(config)  # type: ignore[call-arg]
+        service.client = self.client(config)
+        return service  # type: ignore[no-any-return]
+
+    def token_life_s(self) -> float:
+        """Sign in, if need be, and say for how many seconds the token is good."""
+        with service_errors(self.name):
+            return self._session(self.config()).life_s()
 
     def process(
         self, data: Sequence[Mapping[str, Any]], evalscript: str, bounds: Bounds, epsg: int, shape: tuple[int, int]
-    ) -> NDArray[Any]:
-        """The default output of an evalscript over a box as (y, x, band), in one request of at most 2500 px a side."""
+    ) -> ProcessAnswer:
+        """The default output of an evalscript over a box, in one request of at most 2500 px a side.
+
+        At most `pace.max_process_requests` of this machine are under way at a time.
+        """
+        config = self.config()
         request = SentinelHubRequest(
             evalscript=evalscript,
             input_data=[dict(source) for source in data],
             responses=[SentinelHubRequest.output_response("default", MimeType.TIFF)],
             bbox=BBox(tuple(bounds), CRS(str(epsg))),
             size=(shape[1], shape[0]),
-            config=self.config(),
-        )
-        with service_errors(f"{self.name}: Process request"):
-            values = np.asarray(request.get_data()[0])
-        return values[..., None] if values.ndim == 2 else values
+            config=config,
+        ).download_list[0]
+        with counted_calls() as calls, service_errors(f"{self.name}: Process request"):
+            with slot(f"{config.sh_base_url} process", self.pace.max_process_requests):
+                answer = self.client(config).response(request)
+            values = _pixels(answer, shape)
+        return ProcessAnswer(values, _units_spent(answer), calls)
 
     def bucket_url(self, key: str) -> str:
         """The address by which the service reads and writes a key of the project folder."""
-        if self.local is None:
+        if self.local is not None:
+            return f"s3://{LOCAL_BUCKET}/{key}"
+        if self.delivery.bucket is None:
             raise ServiceError(
                 f"service {self.name} delivers to a bucket, but the project folder is a local one; use storage."
                 "project_folder: s3://..., or the service on this machine (service: local)"
             )
-        return f"s3://{LOCAL_BUCKET}/{key}"
+        return f"{self.delivery.bucket.rstrip('/')}/{key}"
 
     def bucket_access(self, key: str) -> dict[str, Any]:
-        """How a request names a key of the project folder. The service on this machine needs no key to it."""
-        return {"s3": {"url": self.bucket_url(key)}}
+        """How a request names a key of the project folder, with the right to it. For one call: may hold secrets."""
+        return self.delivery.access(self.name, self.bucket_url(key), self.credentials)
+
+    def _session(self, config: SHConfig) -> ServiceSession:
+        names = f"{self.credentials}CLIENT_ID, {self.credentials}CLIENT_SECRET"
+        remedy = f"check {names} and the service's token_url"
+        if self.local is not None:
+            remedy = "if its credentials have changed since it was started, `eo-assets sentinel-hub stop` and run again"
+        return session_for(config, self.pace.policy, remedy)
 
     def _addresses(self) -> tuple[str, str]:
         if self.local is None:
@@ -117,50 +182,31 @@ class SentinelHub:
 
             client = client_of(self.local.state)  # there since the service was started
             return client.client_id, client.client_secret
-        identity, secret = os.environ.get("SH_CLIENT_ID"), os.environ.get("SH_CLIENT_SECRET")
-        if not identity or not secret:
-            raise ServiceError(
-                f"service {self.name} ({self.base_url}) needs credentials: set SH_CLIENT_ID and SH_CLIENT_SECRET in "
-                "the environment of Dagster and of its workers"
-            )
+        identity, secret = from_environment(
+            f"service {self.name} ({self.base_url}) needs credentials",
+            f"{self.credentials}CLIENT_ID",
+            f"{self.credentials}CLIENT_SECRET",
+        )
         return identity, secret
 
 
-class _LoopbackSession(SentinelHubSession):  # type: ignore[misc]
-    """Signs in over plain http, which the client refuses elsewhere: only ever to this machine."""
-
-    def info(self) -> dict[str, Any]:
-        """The client remembers a session by the identity that it finds here."""
-        return {"azp": self.config.sh_client_id}
-
-    def _collect_new_token(self) -> dict[str, Any]:
-        url = self.config.sh_token_url
-        if not ipaddress.ip_address(urlsplit(url).hostname or "").is_loopback:
-            raise ServiceError(f"{url}: tokens are fetched over plain http from this machine only")
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": self.config.sh_client_id,
-            "client_secret": self.config.sh_client_secret,
-        }
-        with requests.Session() as session:
-            session.trust_env = False  # the secret is not for a proxy
-            response = session.post(url, data=form, timeout=30)
-        if response.status_code != 200:
-            raise ServiceError(
-                f"local Sentinel Hub refused the credentials of client {self.config.sh_client_id!r}; if they have "
-                "changed since it was started, stop it and run again: `eo-assets sentinel-hub stop`"
-            )
-        token: dict[str, Any] = response.json()
-        return {**token, "expires_at": time.time() + token["expires_in"]}
+def _pixels(answer: DownloadResponse, shape: tuple[int, int]) -> NDArray[Any]:
+    """The TIFF of an answer as (y, x, band). One that is damaged may be read as an empty image, hence the shape."""
+    try:
+        values = np.asarray(answer.decode())
+    except Exception as error:  # whatever the reader of a file that came over a wire makes of it
+        raise TransientError(f"the answer can't be read as an image: {error}") from error
+    if values.shape[:2] != shape:
+        raise TransientError(f"the answer is an image of {values.shape} pixels, asked for were {shape}")
+    return values[..., None] if values.ndim == 2 else values
 
 
-@functools.lru_cache(maxsize=16)
-def _sign_in_here(identity: str, secret: str, base_url: str, token_url: str) -> None:
-    """Give the client a session with the service on this machine, once a process."""
-    config = SHConfig(use_defaults=True)
-    config.sh_client_id, config.sh_client_secret = identity, secret
-    config.sh_base_url, config.sh_token_url = base_url, token_url
-    SentinelHubDownloadClient.cache_session(_LoopbackSession(config))
+def _units_spent(answer: DownloadResponse) -> float | None:
+    said = {key.lower(): value for key, value in answer.headers.items()}.get(UNITS_SPENT)
+    try:
+        return None if said is None else float(said)
+    except ValueError:
+        return None
 
 
 def input_data(
@@ -187,27 +233,3 @@ def input_data(
         processing["harmonizeValues"] = harmonize_values
     identity = {"id": datasource} if datasource else {}
     return {"type": collection, **identity, "dataFilter": filters, "processing": processing}
-
-
-@contextlib.contextmanager
-def service_errors(what: str) -> Iterator[None]:
-    """Tell a refusal (ServiceError) from a fault that may pass (TransientError); secrets are in neither."""
-    try:
-        yield
-    except OAuth2Error as error:
-        raise ServiceError(
-            f"{what}: signing in was refused ({error.error}: {error.description}); check SH_CLIENT_ID, "
-            "SH_CLIENT_SECRET and the service's token_url"
-        ) from error
-    except (requests.RequestException, OutOfRequestsException) as error:
-        raise TransientError(f"{what}: {error}") from error
-    except DownloadFailedException as error:
-        status = http_status(error)
-        kind = ServiceError if status is not None and 400 <= status < 500 and status != 429 else TransientError
-        raise kind(f"{what}: {error}") from error
-
-
-def http_status(error: DownloadFailedException) -> int | None:
-    """The HTTP status that a request failed with; None where there was no answer."""
-    response = getattr(error.request_exception, "response", None)
-    return None if response is None else int(response.status_code)

@@ -20,6 +20,7 @@ from resources.batch_api import BatchApi, Imagery, TilingGrid
 from resources.batch_desk import Delivery, Desk, Polling, Wanted
 from resources.batch_jobs import deliveries
 from resources.batch_orders import OPEN, OrderBook
+from resources.deployments import probe_delivery
 from resources.spending import Ledger
 
 APPROVAL_TAG = "eo-assets/approve"
@@ -105,12 +106,9 @@ def ordering_desk(loaded: LoadedProject, walk: Walk) -> Desk:
         estimate=imagery_units(loaded),
         check=check,
         there=lambda tile: walk.state(tiffs, tile).good,
-        polling=polling(loaded),
+        before_create=lambda: probe_delivery(store.store, store.folder("tiffs")),
+        polling=Polling(
+            api.service.pace.poll_seconds, api.service.pace.analysis_poll_seconds, api.service.pace.restart_minutes
+        ),
         tries=asked.tries,
     )
-
-
-def polling(loaded: LoadedProject) -> Polling:
-    """How often the imagery's service is asked how a job is."""
-    local = loaded.project.service(loaded.project.imagery.collections[0].service).local
-    return Polling(0.25, 0.1, 0.0) if local else Polling()

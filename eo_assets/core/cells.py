@@ -26,6 +26,7 @@ from eo_assets.core.tile import Bounds, Tile
 from eo_assets.errors import AreaError, GridError
 
 LONLAT = 4326
+NEXT_TO_NOTHING_DEG = 1e-12  # a tenth of a micrometre
 EDGE_SHARE_OF_PIXEL = 1 / 20
 EXISTENCE_SHARE_OF_PIXEL = EDGE_SHARE_OF_PIXEL / 2  # of a zone in a cell: whatever can be claimed must exist
 SEGMENT_DEG = 0.01  # a chord of this length leaves the true curve by less than 2 cm in any UTM zone
@@ -47,8 +48,11 @@ def to_lonlat(epsg: int) -> Transformer:
     return Transformer.from_crs(epsg, LONLAT, always_xy=True)
 
 
-def check_area(area: BaseGeometry, south: float = -90.0, north: float = 90.0) -> None:
-    """Raise AreaError unless `area` is a non-empty polygon in lon/lat between the latitudes that the grid covers."""
+def checked_area(area: BaseGeometry, south: float = -90.0, north: float = 90.0) -> BaseGeometry:
+    """The area, if it is a non-empty polygon in lon/lat between the latitudes that the grid covers; else AreaError.
+
+    Coordinates that are next to nothing become 0: products of them underflow, and GEOS gives up or finds no area.
+    """
     if area.is_empty or area.geom_type not in ("Polygon", "MultiPolygon"):
         raise AreaError(f"the area is an empty or non-polygonal geometry ({area.geom_type}): give it polygons")
     west, bottom, east, top = area.bounds
@@ -61,6 +65,11 @@ def check_area(area: BaseGeometry, south: float = -90.0, north: float = 90.0) ->
             f"the area spans latitudes {bottom:g} to {top:g}, but the grid covers {south:g} to {north:g}: "
             "clip the area, or choose a grid in another CRS (kind: custom)"
         )
+    coordinates = shapely.get_coordinates(area)
+    tiny = (coordinates != 0) & (np.abs(coordinates) < NEXT_TO_NOTHING_DEG)
+    if not tiny.any():
+        return area
+    return shapely.transform(area, lambda xy: np.where(np.abs(xy) < NEXT_TO_NOTHING_DEG, 0.0, xy))
 
 
 def check_pixels(resolution: float, buffer_px: tuple[int, int]) -> None:

@@ -21,7 +21,7 @@ from eo_assets.core.cells import (
     METRES_A_DEGREE,
     Boxes,
     box_union,
-    check_area,
+    checked_area,
     check_pixels,
     claimed,
     clip,
@@ -66,7 +66,7 @@ class CustomGrid:
 
     def tiles(self, area: BaseGeometry) -> list[Tile]:
         """The tiles that a lon/lat area claims, by (EPSG, name). Raises AreaError where no cell covers the area."""
-        check_area(area)
+        area = checked_area(area)
         tiles = in_order(tile for group in self._groups for tile in self._group_tiles(area, *group))
         self._check_covered(area, tiles)
         return tiles

@@ -38,7 +38,7 @@ from eo_assets.core.cells import (
     EXISTENCE_SHARE_OF_PIXEL,
     LONLAT,
     Boxes,
-    check_area,
+    checked_area,
     check_pixels,
     claimed,
     clip,
@@ -102,9 +102,9 @@ class SentinelHubGrid:
         Raises AreaError for an area outside of the grid (UTM grids: 80 S to 84 N).
         """
         if self.grid_id not in _UTM_GRIDS:
-            check_area(area)
+            area = checked_area(area)
             return in_order(self._degree_tiles(area))
-        check_area(area, UTM_SOUTH, UTM_NORTH)
+        area = checked_area(area, UTM_SOUTH, UTM_NORTH)
         return in_order(tile for epsg in UTM_EPSG for tile in self._zone_tiles(area, epsg))
 
     def tile(self, name: str) -> Tile:

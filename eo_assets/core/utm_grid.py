@@ -27,7 +27,7 @@ from shapely.geometry.base import BaseGeometry
 from eo_assets.core.cells import (
     EXISTENCE_SHARE_OF_PIXEL,
     Boxes,
-    check_area,
+    checked_area,
     check_pixels,
     claimed,
     clip,
@@ -71,7 +71,7 @@ class UtmGrid:
 
     def tiles(self, area: BaseGeometry) -> list[Tile]:
         """The tiles that a lon/lat area claims, by (EPSG, name). Raises AreaError beyond 80 S or 84 N."""
-        check_area(area, UTM_SOUTH, UTM_NORTH)
+        area = checked_area(area, UTM_SOUTH, UTM_NORTH)
         return in_order(tile for epsg in UTM_EPSG for tile in self._zone_tiles(area, epsg))
 
     def tile(self, name: str) -> Tile:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from eo_assets.errors import ProjectError
-from eo_assets.project import CollectionReference, Folders, LoadedProject
+from eo_assets.project import CollectionReference, Folders, LoadedProject, Service
 from eo_assets.stages.eopatches import EOPatchesStage
 from eo_assets.stages.features import FeaturesStage
 from eo_assets.stages.predictions import PredictionsStage
@@ -15,6 +17,7 @@ from eo_assets.stages.samples import Samples
 from eo_assets.stages.signature import expected_signature
 from eo_assets.stages.tiffs import Tiffs
 from eo_assets.stages.walk import Walk
+from resources.deployments import LOCAL_PACE, REMOTE_PACE, Delivery, Pace
 from resources.object_store import open_store
 from resources.sentinel_hub import LocalDeployment, SentinelHub
 from resources.tile_store import TileStore
@@ -57,8 +60,15 @@ def input_folders(loaded: LoadedProject) -> list[Path]:
 def sentinel_hub(loaded: LoadedProject, name: str) -> SentinelHub:
     """A handle on a deployment that the project names."""
     service = loaded.project.service(name)
+    common: dict[str, Any] = {
+        "unit": service.processing_unit,
+        "credentials": service.credentials,
+        "own_pace": _pace(service),
+    }
     if not service.local:
-        return SentinelHub(name, service.base_url, service.token_url)
+        bucket = loaded.project_folder if "://" in loaded.project_folder else None
+        delivery = Delivery(service.delivery or "role", bucket, service.iam_role_arn, service.bucket_region)
+        return SentinelHub(name, service.base_url, service.token_url, delivery=delivery, **common)
     root = Path(loaded.project_folder)
     collections = root / service.collections if service.collections else None
     if collections is not None and not collections.is_file():
@@ -66,7 +76,14 @@ def sentinel_hub(loaded: LoadedProject, name: str) -> SentinelHub:
             f"{loaded.file}: services.{name}.collections: {collections} does not exist; declare the local service's "
             "collections there"
         )
-    return SentinelHub(name, local=LocalDeployment(root / SERVICE_FOLDER, collections, root))
+    return SentinelHub(name, local=LocalDeployment(root / SERVICE_FOLDER, collections, root), **common)
+
+
+def _pace(service: Service) -> Pace:
+    """How fast the deployment is asked: as the project file says, else as its kind is."""
+    said = {name: getattr(service, name) for name in ("max_process_requests", "poll_seconds", "analysis_poll_seconds")}
+    given = {name: value for name, value in said.items() if value is not None}
+    return replace(LOCAL_PACE if service.local else REMOTE_PACE, **given)
 
 
 def tile_walk(loaded: LoadedProject, *, rebuy: Collection[str] = ()) -> Walk:

@@ -101,7 +101,7 @@ class ReferenceStage:
             parts = [
                 self.service.process(
                     data, self.evalscript, window_bounds(tile, rows, columns), tile.epsg, _size(rows, columns)
-                )
+                ).values
                 for columns in _spans(width, MAX_REQUEST_PX)
             ]
             yield rows, np.concatenate(parts, axis=1)[..., :1]

@@ -235,6 +235,19 @@ BROKEN: dict[str, tuple[str, str]] = {
         "services.none.collections: (missing): neither a remote nor a local service: give base_url and "
         "token_url of a remote service, or the collections file of a local one",
     ),
+    "deliveries that can't be": (
+        "services: {cdse: {iam_role_arn: 'arn:aws:iam::123456789012:role/x'}, local: {delivery: keys}, "
+        "sentinel_hub: {delivery: folder}}",
+        'services.cdse.iam_role_arn: "arn:aws:iam::123456789012:role/x": a role where delivery is not by role: set '
+        "delivery: role, or remove it\n"
+        'services.local.delivery: "keys": a local service delivers to its folder: remove it\n'
+        'services.sentinel_hub.delivery: "folder": only a local service delivers to a folder: use role or keys',
+    ),
+    "half of a known service replaced": (
+        "services: {cdse: {base_url: 'https://example.com'}, sentinel_hub: {token_url: 'https://example.com'}}",
+        "services.cdse.token_url: (missing): one of a known service's two addresses: give both, or neither\n"
+        "services.sentinel_hub.base_url: (missing): one of a known service's two addresses: give both, or neither",
+    ),
     "credentials in an address": (
         "services: {mine: {base_url: 'https://me:secret@example.com', token_url: example.com}}",
         "services.mine.base_url: holds credentials: remove them: credentials come from the environment\n"

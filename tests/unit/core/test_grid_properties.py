@@ -116,6 +116,7 @@ def test_the_utm_tile_of_a_place_follows_from_arithmetic(area: BaseGeometry, see
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: repr(grid)[:28])
 @given(area=areas(), share=st.floats(0.1, 0.9))
 @example(area=shapely.MultiPolygon([shapely.box(0, 0, 0.1, 0.25), shapely.box(0.4, 0, 0.5, 0.25)]), share=0.8)
+@example(area=shapely.box(0, 1.113e-308, 0.625, 0.0625), share=0.5)
 @settings(max_examples=15, deadline=None)
 def test_a_part_of_an_area_claims_a_part_of_its_tiles(grid: Grid, area: BaseGeometry, share: float) -> None:
     left, bottom, right, top = area.bounds

@@ -373,7 +373,9 @@ def test_more_by_the_services_own_count_than_the_budget_has_is_never_started(htt
     desk = desk_of(http_service, batch, {"limit": 200.0})
     counts = iter([100.0, 250.0])
     desk = dataclasses.replace(desk, estimate=lambda shapes: next(counts))
-    with pytest.raises(BudgetExceeded, match=r"200: batch request job-1, 3 tiles by the service's analysis, would cost"):
+    with pytest.raises(
+        BudgetExceeded, match=r"200: batch request job-1, 3 tiles by the service's analysis, would cost"
+    ):
         collected(desk, wanted())
     assert batch.started == []
     assert spendings(desk) == [(100.0, 0.0)]
