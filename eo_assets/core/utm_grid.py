@@ -27,8 +27,8 @@ from shapely.geometry.base import BaseGeometry
 from eo_assets.core.cells import (
     EXISTENCE_SHARE_OF_PIXEL,
     Boxes,
-    checked_area,
     check_pixels,
+    checked_area,
     claimed,
     clip,
     in_order,

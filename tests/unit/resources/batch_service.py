@@ -1,4 +1,4 @@
-"""A batch service that does what services do: lag, fail, stop, lose answers, leave tiles out; a test writes its script."""
+"""A batch service that does what services do: lag, fail, stop, lose answers, leave tiles out, by a script."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import shapely
-from tests.unit.resources.batch_service import NAMES, TILES, Batch, collected, desk_of, orders, spendings, wanted
 
 from eo_assets.core.tile import Bounds
 from eo_assets.errors import ApprovalNeeded, BudgetExceeded, ServiceError, StoreError
@@ -17,6 +16,7 @@ from resources.batch_api import TilingGrid
 from resources.batch_desk import Polling
 from resources.batch_jobs import deliveries
 from resources.batch_orders import NOTHING
+from tests.unit.resources.batch_service import NAMES, TILES, Batch, collected, desk_of, orders, spendings, wanted
 
 DONE: list[Any] = [("DONE", NAMES, {"costPU": 100.0})]
 FIRST, SECOND, THIRD = NAMES
