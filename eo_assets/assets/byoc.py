@@ -154,7 +154,7 @@ def _cover(folder: Path, area: shapely.Geometry | None) -> dict[str, Any] | None
     """What of a map is shown, as GeoJSON in the map's CRS: its bounds, cut by the area; None where that is nothing."""
     with rasterio.open(next(folder.glob("*.tiff"))) as tiff:
         epsg = int(tiff.crs.to_epsg())
-        cover = cover_of(area, epsg, Bounds(*tiff.bounds), tiff.transform)
+        cover = cover_of(area, epsg, Bounds(*tiff.bounds), tiff.res[0])
     return None if cover is None else geojson(cover, epsg)
 
 

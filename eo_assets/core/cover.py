@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import shapely
-from affine import Affine
 from shapely.geometry.base import BaseGeometry
 
 from eo_assets.core.cells import LONLAT, METRES_A_DEGREE, SEGMENT_DEG, clip, polygons, project, to_lonlat
@@ -18,23 +17,25 @@ STEP_OF_PIXEL = 1 / 1000
 CHORD_OF_PIXEL = 1 / 20
 """Vertices that bend the outline by less than this share of a pixel are left out: an outline of a country has many."""
 
+TO_A_CENTRE = 0.75
+"""No place is farther from a pixel's centre than this share of a pixel: half its diagonal is 0.707."""
 
-def cover_of(area: BaseGeometry | None, epsg: int, bounds: Bounds, transform: Affine) -> BaseGeometry | None:
+
+def cover_of(area: BaseGeometry | None, epsg: int, bounds: Bounds, pixel: float) -> BaseGeometry | None:
     """The part of a map's bounds that lies in the area, in the map's CRS; None where the two do not meet.
 
     `area` is a polygon or multipolygon in EPSG:4326 between -180 and 180 degrees, as every area of a project is; None
-    stands for all of the map. `bounds` and `transform` are the map's; a map may reach over the antimeridian. A part
-    that is smaller than a pixel is widened to the pixels that it touches: a service shows pixels by their centres, and
-    would show nothing of it.
+    stands for all of the map. `bounds` are the map's, `pixel` is the size of its pixels in the same units; a map may
+    reach over the antimeridian. A part that is smaller than a pixel is widened so that it holds a pixel's centre: by
+    their centres a service tells which pixels it shows, and would show nothing of it.
     """
     box = shapely.box(*bounds)
     if area is None:
         return box
     parts = clip(area, *_lonlat_bounds(epsg, bounds))
-    pixel = abs(transform.a)
     common = polygons([shapely.intersection(project(parts, epsg), box)])
-    whole = [part if part.area >= pixel**2 else _pixels(part, transform) for part in common]
-    inside = shapely.intersection(shapely.union_all(whole), box)
+    seen = [part if part.area >= pixel**2 else part.buffer(pixel * TO_A_CENTRE, join_style="mitre") for part in common]
+    inside = shapely.intersection(shapely.union_all(seen), box)
     found = polygons([shapely.set_precision(shapely.simplify(inside, pixel * CHORD_OF_PIXEL), pixel * STEP_OF_PIXEL)])
     return shapely.union_all(found) if found else None
 
@@ -59,11 +60,3 @@ def _lonlat_bounds(epsg: int, bounds: Bounds) -> Bounds:
         float(lon.max()) + SEGMENT_DEG,
         float(lat.max()) + SEGMENT_DEG,
     )
-
-
-def _pixels(part: BaseGeometry, transform: Affine) -> BaseGeometry:
-    """The box of the whole pixels that a part touches."""
-    left, bottom, right, top = part.bounds
-    first = np.floor(np.array(~transform * (left, top)))
-    last = np.ceil(np.array(~transform * (right, bottom)))
-    return shapely.box(*(transform * first), *(transform * np.maximum(last, first + 1)))
