@@ -31,8 +31,8 @@ def check_maps_nodata(maps: Maps) -> Iterator[Finding]:
 def check_band_name(predictions: Predictions, byoc: Byoc) -> Iterator[Finding]:
     """The published band is called like the predictions unless told otherwise, and evalscripts have to say it."""
     if byoc.band_name is None and predictions.name in RESERVED:
-        what = f"required, since {predictions.name}, the name of the predictions, is a word that evalscripts reserve"
-        yield Finding(("byoc", "band_name"), None, what, "choose a name for the published band")
+        what = "also the name of the published band, and a word that evalscripts reserve"
+        yield Finding(("predictions", "name"), predictions.name, what, "choose another one, or set byoc.band_name")
 
 
 def check_clip(predictions: Predictions) -> Iterator[Finding]:
