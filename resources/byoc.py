@@ -142,9 +142,11 @@ def _wait(
 ) -> dict[str, dict[str, Any]]:
     """The wanted tiles by path once all have ended, or time has run out."""
     deadline = time.monotonic() + timeout_s
+    if set(wanted.values()) != {"left alone"}:
+        time.sleep(poll_s)  # a replica may still tell how a tile stood before it was asked for again
     while True:
         states = {tile["path"]: tile for tile in client.iter_tiles(collection_id) if tile["path"] in wanted}
-        gone = {path: {"status": "MISSING"} for path in wanted if path not in states}  # a replica may lag behind
+        gone = {path: {"status": "MISSING"} for path in wanted if path not in states}
         ended = not gone and all(tile["status"] in ENDED for tile in states.values())
         if ended or time.monotonic() > deadline:
             return {**states, **gone}

@@ -127,8 +127,8 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "predictions' name that scripts can't say": (
         "predictions: {name: dataMask}",
-        'predictions.name: "dataMask": also the name of the published band, and a word that evalscripts reserve: choose '
-        "another one, or set byoc.band_name",
+        'predictions.name: "dataMask": also the name of the published band, and a word that evalscripts reserve: '
+        "choose another one, or set byoc.band_name",
     ),
     "no waiting": (
         "byoc: {poll_seconds: 0}",
