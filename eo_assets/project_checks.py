@@ -190,6 +190,7 @@ CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     values.check_reference_nodata,
     values.check_predictions_nodata,
     values.check_maps_nodata,
+    values.check_band_name,
     values.check_clip,
     values.check_clip_in_map,
     values.check_unbounded,

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from eo_assets.project_types import ArrayType, BlockSize, Name, Section, Time
+
+_COLLECTION_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_WORDS = (
+    "await break case catch class const continue debugger default delete do else enum export extends false finally for "
+    "function if implements import in instanceof interface let new null package private protected public return static "
+    "super switch this throw true try typeof var void while with yield dataMask"
+)
+RESERVED = frozenset(_WORDS.split())
+"""Words of JavaScript, and the band that every collection has anyway: no names for a band of one's own."""
+
+
+def _collection_id(value: str) -> str:
+    if not _COLLECTION_ID.fullmatch(value):
+        raise ValueError("not the id of a collection: write it as the service shows it, without byoc- in front")
+    return value
+
+
+def _usable_in_scripts(value: str) -> str:
+    if value in RESERVED:
+        raise ValueError("a word that evalscripts reserve: choose another name for the band")
+    return value
+
+
+CollectionId = Annotated[str, AfterValidator(_collection_id)]
+BandName = Annotated[Name, AfterValidator(_usable_in_scripts)]
 
 
 class Sampling(Section):
@@ -75,9 +102,14 @@ class Maps(Section):
 
 
 class Byoc(Section):
-    """The published collection."""
+    """The published collection. Its one band has type and nodata of the maps."""
 
     collection_name: str = Field(min_length=1)
+    collection_id: CollectionId | None = Field(None, description="of a collection that exists, used whatever its name")
     service: str
     sensing_time: Time
     cover_geometry: Literal["area", "bounds"] = "area"
+    band_name: BandName | None = None
+    delete_vanished: bool = False
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
+    timeout_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 30.0

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from eo_assets.project import Maps, Model, Predictions, Reference
+from eo_assets.project import Byoc, Maps, Model, Predictions, Reference
+from eo_assets.project_outputs import RESERVED
 from eo_assets.project_problems import Finding
 
 
@@ -25,6 +26,13 @@ def check_predictions_nodata(predictions: Predictions) -> Iterator[Finding]:
 def check_maps_nodata(maps: Maps) -> Iterator[Finding]:
     """Nodata has to be a value of the maps' type."""
     yield from _check_nodata("maps", maps.nodata, maps.dtype)
+
+
+def check_band_name(predictions: Predictions, byoc: Byoc) -> Iterator[Finding]:
+    """The published band is called like the predictions unless told otherwise, and evalscripts have to say it."""
+    if byoc.band_name is None and predictions.name in RESERVED:
+        what = "also the name of the published band, and a word that evalscripts reserve"
+        yield Finding(("predictions", "name"), predictions.name, what, "choose another one, or set byoc.band_name")
 
 
 def check_clip(predictions: Predictions) -> Iterator[Finding]:

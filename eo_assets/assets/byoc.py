@@ -6,22 +6,31 @@ from typing import Any
 
 import dagster as dg
 import rasterio
-import shapely.geometry
-from pyproj import Transformer
+import shapely
 
 from eo_assets.assets.area import committed_area, tiles_of
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.outputs import result
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.shared_outputs import Wanted, ensure, live_record, noting_failure
+from eo_assets.core.cover import cover_of, geojson
+from eo_assets.core.publishing import PLACEHOLDER, BandSettings, PublishedTile
 from eo_assets.core.recipe import recipe
+from eo_assets.core.tile import Bounds
 from eo_assets.errors import StoreError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import sentinel_hub, tile_store
-from resources.byoc import PublishedTile, publish_tiles
+from resources.byoc import PublishOptions, publish_tiles
+from resources.byoc_collection import WantedCollection
+from resources.sentinel_hub import SentinelHub
 from resources.tile_store import OutputRecord, TileStore
 
+ASSET = "byoc_collection"
 COLLECTION_FILE = "collection.json"
+PUBLISHED_FILE = "_published.json"
+"""What was asked of the service so far: a publication that ended half way is gone on with."""
+
+NOT_CONTENT = {"poll_seconds", "timeout_minutes"}
 
 
 def byoc_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
@@ -36,62 +45,119 @@ def byoc_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         kinds={"sentinelhub"},
     )
     def byoc_collection(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """The published collection: created once, every map ingested, the area as cover."""
-        with run_log(loaded, context), noting_failure(store, "byoc_collection", "byoc_collection"):
-            return result(store, make_byoc_collection(loaded, store))
+        """The published collection: one tile a map, the area as its cover; only what differs is ingested."""
+        with run_log(loaded, context), noting_failure(store, ASSET, ASSET):
+            record = make_byoc_collection(loaded, store)
+            return result(store, record, {"tiles": _table(record)})
 
     return [byoc_collection]
 
 
 def wanted_byoc_collection(loaded: LoadedProject, store: TileStore) -> Wanted:
     """The collection that the committed maps make now."""
-    maps = _maps(store)
+    maps = _maps(loaded, store)
     if not maps:
         raise StoreError("there is no map to publish yet; run it first: --only maps")
     inputs = {zone: record.digest for zone, record in maps.items()}
     inputs["aoi"] = live_record(store, "aoi", "aoi").digest
-    return Wanted(recipe("byoc_collection", {"byoc": loaded.project.byoc.model_dump(mode="json")}, "1", inputs), inputs)
+    settings = {
+        "byoc": loaded.project.byoc.model_dump(mode="json", exclude=NOT_CONTENT),
+        "band": _band(loaded).default,
+        "maps": loaded.project.maps.model_dump(mode="json", include={"name", "dtype", "nodata"}),
+    }
+    return Wanted(recipe(ASSET, settings, "2", inputs), inputs)
 
 
 def make_byoc_collection(loaded: LoadedProject, store: TileStore) -> OutputRecord:
     """Publish all committed maps and commit what came of it, unless the very same are published."""
     wanted = wanted_byoc_collection(loaded, store)
-    return ensure(store, "byoc_collection", "byoc_collection", wanted, lambda folder: _publish(loaded, store, folder))
+    return ensure(store, ASSET, ASSET, wanted, lambda folder: _publish(loaded, store, folder))
 
 
 def _publish(loaded: LoadedProject, store: TileStore, folder: Path) -> dict[str, Any]:
     settings = loaded.project.byoc
-    area = committed_area(store) if settings.cover_geometry == "area" else None
-    tiles = [
-        PublishedTile(
-            path=published_map(loaded, int(zone)).replace(f"_{loaded.project.maps.name}.tiff", "_(BAND).tiff"),
-            sensing_time=settings.sensing_time,
-            cover=_cover(store.path(record), area),
-            digest=record.digest,
-        )
-        for zone, record in sorted(_maps(store).items())
-    ]
-    previous = store.record("byoc_collection", "byoc_collection")
-    known = json.loads((store.path(previous) / COLLECTION_FILE).read_text()) if previous else {}
-    collection = publish_tiles(sentinel_hub(loaded, settings.service), settings.collection_name, tiles, known)
+    service = sentinel_hub(loaded, settings.service)
+    bucket, _ = _address(service, "")
+    tiles, outside = _tiles(loaded, store, service)
+    collection = publish_tiles(
+        service,
+        WantedCollection(settings.collection_name, bucket, _band(loaded), settings.collection_id),
+        tiles,
+        _known(store),
+        lambda known: store.store.put(_published_key(store), json.dumps(known, indent=1).encode()),
+        PublishOptions(settings.poll_seconds, settings.timeout_minutes * 60, settings.delete_vanished),
+    )
     (folder / COLLECTION_FILE).write_text(json.dumps(collection, indent=1))
-    states = {tile["path"]: tile["status"] for tile in collection["tiles"]}
-    return {"collection_id": collection["id"], "tiles": states}
+    return {
+        "collection_id": collection["id"],
+        "tiles": collection["tiles"],
+        "vanished": collection["vanished"],
+        "outside_the_area": outside,
+    }
 
 
-def _maps(store: TileStore) -> dict[str, OutputRecord]:
-    """The committed maps of the grid's zones: a zone that the area no longer reaches is no longer published."""
+def _tiles(loaded: LoadedProject, store: TileStore, service: SentinelHub) -> tuple[list[PublishedTile], list[str]]:
+    """The maps as tiles, and the zones whose map the area does not reach: nothing of those would be shown."""
+    settings = loaded.project.byoc
+    area = committed_area(store) if settings.cover_geometry == "area" else None
+    tiles, outside = [], []
+    for zone, record in sorted(_maps(loaded, store).items()):
+        cover = _cover(store.path(record), area)
+        if cover is None:
+            outside.append(zone)
+            continue
+        key = published_map(loaded, int(zone)).replace(f"_{loaded.project.maps.name}.tiff", f"_{PLACEHOLDER}.tiff")
+        tiles.append(PublishedTile(_address(service, key)[1], settings.sensing_time, cover, record.digest))
+    if not tiles:
+        raise StoreError(
+            f"byoc_collection: the area does not reach the maps of zones {', '.join(outside)}; make the maps of this "
+            "area, or set byoc.cover_geometry: bounds"
+        )
+    return tiles, outside
+
+
+def _known(store: TileStore) -> dict[str, Any]:
+    """What was published so far; a project of an older version has it with its committed output only."""
+    told = store.store.get(_published_key(store))
+    if told is not None:
+        return dict(json.loads(told))
+    previous = store.record(ASSET, ASSET)
+    return {} if previous is None else dict(json.loads((store.path(previous) / COLLECTION_FILE).read_text()))
+
+
+def _published_key(store: TileStore) -> str:
+    return f"{store.folder(ASSET)}/{PUBLISHED_FILE}"
+
+
+def _band(loaded: LoadedProject) -> BandSettings:
+    project, maps = loaded.project, loaded.project.maps
+    return BandSettings(maps.name, maps.dtype, maps.nodata, project.predictions.name, project.byoc.band_name)
+
+
+def _address(service: SentinelHub, key: str) -> tuple[str, str]:
+    """Bucket and path by which the service knows a key of the project folder."""
+    bucket, _, path = service.bucket_url(key).removeprefix("s3://").partition("/")
+    return bucket, path
+
+
+def _maps(loaded: LoadedProject, store: TileStore) -> dict[str, OutputRecord]:
+    """The committed maps of the grid's zones whose file is there: the others are no longer published."""
     zones = {str(tile.epsg) for tile in tiles_of(store)}
-    return {zone: record for zone, record in store.records("maps").items() if zone in zones}
+    return {
+        zone: record
+        for zone, record in store.records("maps").items()
+        if zone in zones and store.store.path(published_map(loaded, int(zone))).exists()
+    }
 
 
-def _cover(folder: Path, area: shapely.Geometry | None) -> dict[str, object]:
-    """What of a map is shown, as GeoJSON in the map's CRS: its bounds, cut by the area."""
+def _cover(folder: Path, area: shapely.Geometry | None) -> dict[str, Any] | None:
+    """What of a map is shown, as GeoJSON in the map's CRS: its bounds, cut by the area; None where that is nothing."""
     with rasterio.open(next(folder.glob("*.tiff"))) as tiff:
-        bounds, epsg = shapely.box(*tiff.bounds), tiff.crs.to_epsg()
-    if area is not None:
-        to_map = Transformer.from_crs(4326, epsg, always_xy=True)
-        local = shapely.transform(shapely.segmentize(area, 0.05), to_map.transform, interleaved=False)
-        bounds = bounds.intersection(shapely.make_valid(local))
-    crs = {"type": "name", "properties": {"name": f"urn:ogc:def:crs:EPSG::{epsg}"}}
-    return {**shapely.geometry.mapping(bounds), "crs": crs}
+        epsg = int(tiff.crs.to_epsg())
+        cover = cover_of(area, epsg, Bounds(*tiff.bounds), tiff.res[0])
+    return None if cover is None else geojson(cover, epsg)
+
+
+def _table(record: OutputRecord) -> dg.MetadataValue:
+    rows = [*record.numbers["tiles"], *record.numbers["vanished"]]
+    return dg.MetadataValue.table([dg.TableRecord(row) for row in rows])

@@ -13,7 +13,8 @@ from eo_assets.errors import EoAssetsError
 from resources.local_sentinel_hub.api import ApiError, bad_payload, not_found
 from resources.local_sentinel_hub.batch_request import to_lonlat
 from resources.local_sentinel_hub.buckets import Buckets
-from resources.local_sentinel_hub.byoc_ingest import Ingested, crs_of, look_at, normalised, settle_bands
+from resources.local_sentinel_hub.byoc_bands import check_change, checked_bands
+from resources.local_sentinel_hub.byoc_ingest import Ingested, crs_of, look_at, normalised, place_of, settle_bands
 from resources.local_sentinel_hub.clock import now
 from resources.local_sentinel_hub.collections import Band, BandFile, Collection, Scene
 from resources.local_sentinel_hub.process_request import aware, parse_geometry
@@ -51,15 +52,14 @@ class Byoc:
         """A new collection. Raises ApiError 400."""
         fields = _fields(body, "name", "s3Bucket")
         self._buckets.key(fields["s3Bucket"], "", "s3Bucket")
-        extra = {"bands": {}, **(fields.get("additionalData") or {})}
-        extra["bands"] = extra["bands"] or {}
+        bands = checked_bands(fields)
         document = {
             "id": str(uuid.uuid4()),
             "userId": USER,
             "name": fields["name"],
             "s3Bucket": fields["s3Bucket"],
             "created": now(),
-            "additionalData": extra,
+            "additionalData": {"bands": bands},
             **({"noData": fields["noData"]} if "noData" in fields else {}),
         }
         self._store.put(COLLECTION, document)
@@ -79,15 +79,24 @@ class Byoc:
         return document
 
     def update_collection(self, identity: str, body: Any) -> None:
-        """Change name, noData or the bands of a collection; the bucket stays."""
-        fields = _fields(body)
-        if fields.get("s3Bucket", self.collection(identity)["s3Bucket"]) != self.collection(identity)["s3Bucket"]:
-            raise bad_payload("the bucket of a collection can't be changed; make a new collection", "s3Bucket")
+        """Change name, noData or the bands of a collection. Raises ApiError 400 for what tiles forbid to change.
+
+        A noData that is not given is deleted; bands that are given take the place of those that were there.
+        """
+        fields = _fields(body, "name", "s3Bucket")
+        held = self.collection(identity)
+        used = bool(self._store.all(TILE, identity))
+        if used and fields["s3Bucket"] != held["s3Bucket"]:
+            raise bad_payload("the bucket of a collection with tiles can't be changed", "s3Bucket", fields["s3Bucket"])
+        self._buckets.key(fields["s3Bucket"], "", "s3Bucket")
+        bands = checked_bands(fields) if "additionalData" in fields else held["additionalData"]["bands"]
+        if used:
+            check_change(held["additionalData"]["bands"], bands)
 
         def change(document: Document) -> None:
-            document.update({key: fields[key] for key in ("name", "noData") if key in fields})
-            for name, band in ((fields.get("additionalData") or {}).get("bands") or {}).items():
-                document["additionalData"]["bands"][name] = {k: v for k, v in band.items() if v is not None}
+            document.pop("noData", None)
+            document.update({key: fields[key] for key in ("name", "s3Bucket", "noData") if key in fields})
+            document["additionalData"]["bands"] = bands
 
         self._store.update(COLLECTION, identity, change)
 
@@ -132,7 +141,7 @@ class Byoc:
         return tile
 
     def update_tile(self, collection_id: str, identity: str, body: Any) -> None:
-        """Change coverGeometry and sensingTime, and ingest again. The path stays."""
+        """Change coverGeometry and sensingTime, and ingest again. Without a cover it is covered by its files."""
         tile = self.tile(collection_id, identity)
         fields = _fields(body)
         if "path" in fields and normalised(fields["path"]) != tile["path"]:
@@ -140,7 +149,8 @@ class Byoc:
                 "the path of a tile can't be changed; delete it and make a new one", "path", fields["path"]
             )
         changes = _tile_fields(fields)
-        self._store.update(TILE, identity, lambda document: document.update(changes))
+        covered = "coverGeometry" in changes
+        self._store.update(TILE, identity, lambda document: document.update({**changes, "_covered": covered}))
         self.reingest(collection_id, identity)
 
     def reingest(self, collection_id: str, identity: str) -> None:
@@ -167,10 +177,11 @@ class Byoc:
         return Collection(f"byoc-{document['id']}", document["name"], bands, scenes)
 
     def _scene(self, collection: Document, tile: Document) -> Scene:
-        files = {
-            name: BandFile(self._buckets.key(collection["s3Bucket"], key), index)
-            for name, (key, index) in tile["_files"].items()
-        }
+        files = {}
+        for name, band in collection["additionalData"]["bands"].items():
+            source, index = place_of(name, band)
+            if source in tile["_files"]:
+                files[name] = BandFile(self._buckets.key(collection["s3Bucket"], tile["_files"][source][0]), index)
         time = tile.get("sensingTime")
         cover = tile.get("coverGeometry") if tile["_covered"] else None
         area = None if cover is None else to_lonlat(parse_geometry(cover), crs_of(cover))
@@ -187,7 +198,8 @@ class Byoc:
             return  # deleted while it waited
         self._set(identity, status="INGESTING", ingestionStart=now())
         try:
-            found = look_at(self._buckets, collection["s3Bucket"], tile["path"], tile.get("coverGeometry"))
+            cover = tile.get("coverGeometry") if tile.get("_covered", True) else None
+            found = look_at(self._buckets, collection["s3Bucket"], tile["path"], cover)
             self._store.update(COLLECTION, collection["id"], lambda document: settle_bands(document, found.bands))
             self._set(identity, **_result(found, tile), status="INGESTED", additionalData={})
         except Exception as error:
@@ -233,7 +245,7 @@ def _tile_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _result(found: Ingested, tile: Mapping[str, Any]) -> dict[str, Any]:
     """What ingestion adds to a tile. Without a cover of its own it is covered by its files."""
-    files = {name: (band.key, band.index) for name, band in found.bands.items()}
+    files = {band.source: (band.key,) for band in found.bands.values()}  # a list, as it always was in the state
     covered = tile.get("_covered", "coverGeometry" in tile)
     cover = {} if covered else {"coverGeometry": found.geometry}
     return {"tileGeometry": found.geometry, "_files": files, "_covered": covered, **cover}

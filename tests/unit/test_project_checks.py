@@ -116,6 +116,24 @@ BROKEN: dict[str, tuple[str, str]] = {
         "byoc: {sensing_time: 2020}",
         "byoc.sensing_time: 2020: a number, not a date: write it as YYYY-MM-DD",
     ),
+    "a request's name for an id": (
+        "byoc: {collection_id: byoc-484d8dbb-9e3e-41f2-b96b-35189d3ae37f}",
+        'byoc.collection_id: "byoc-484d8dbb-9e3e-41f2-b96b-35189d3ae37f": not the id of a collection: write it as the '
+        "service shows it, without byoc- in front",
+    ),
+    "a band's name that scripts can't say": (
+        "byoc: {band_name: class}",
+        'byoc.band_name: "class": a word that evalscripts reserve: choose another name for the band',
+    ),
+    "predictions' name that scripts can't say": (
+        "predictions: {name: dataMask}",
+        'predictions.name: "dataMask": also the name of the published band, and a word that evalscripts reserve: '
+        "choose another one, or set byoc.band_name",
+    ),
+    "no waiting": (
+        "byoc: {poll_seconds: 0}",
+        "byoc.poll_seconds: 0: too small: give a number greater than 0",
+    ),
     "empty interval": (
         "imagery: {time_interval: [2020-12-31, 2020-01-01]}",
         'imagery.time_interval: ["2020-12-31", "2020-01-01"]: an empty interval: it ends before it starts: '

@@ -141,6 +141,88 @@ def test_other_failures_have_their_causes(byoc: SentinelHubBYOC, target: dict[st
     assert "coverGeometry lies outside" in message
 
 
+BAND = {"source": "result", "bandIndex": 1, "bitDepth": 8, "sampleFormat": "UINT", "noData": 255}
+
+
+def with_bands(target: dict[str, Any], bands: dict[str, Any]) -> dict[str, Any]:
+    """A collection's payload with other bands."""
+    return {key: target[key] for key in ("id", "name", "s3Bucket")} | {"additionalData": {"bands": bands}}
+
+
+def test_a_band_that_is_said_is_served_by_its_name_and_nodata(
+    byoc: SentinelHubBYOC, target: dict[str, Any], bucket: Path, process: Callable[..., Any], config: SHConfig
+) -> None:
+    values = a_map()
+    write_cog(bucket / "said/utm32633_result.tiff", values)  # without a nodata of its own
+    byoc.update_collection(with_bands(target, {"SHARE": {**BAND, "noData": 7}}))
+    tile = byoc.create_tile(target, ByocTile("said/utm32633_(BAND)", sensing_time=dt.datetime(2020, 12, 31)))
+    assert settled(byoc, target, tile)["status"] == "INGESTED"
+    mine = DataCollection.define_byoc(target["id"], service_url=config.sh_base_url)
+    year = ("2020-01-01", "2021-01-01")
+    answer = process(READ.format(band="SHARE"), "map", "mask", collection=mine, time_interval=year)
+    np.testing.assert_array_equal(answer["mask.tif"], values != 7)
+    np.testing.assert_array_equal(answer["map.tif"], np.where(values == 7, 0, values))
+
+    byoc.update_collection(with_bands(target, {"COVER": {**BAND, "noData": 9}}))
+    mask = process(READ.format(band="COVER"), "mask", collection=mine, time_interval=year)
+    np.testing.assert_array_equal(mask, values != 9)
+
+
+def test_tiles_forbid_what_would_change_them(byoc: SentinelHubBYOC, target: dict[str, Any], bucket: Path) -> None:
+    byoc.update_collection(with_bands(target, {"COVER": {**BAND, "bitDepth": 16}}))
+    byoc.update_collection(with_bands(target, {"COVER": BAND}))  # without tiles everything can be changed
+    write_cog(bucket / "kept/result.tiff", a_map())
+    settled(byoc, target, byoc.create_tile(target, ByocTile("kept")))
+    for bands, said in (
+        ({"COVER": BAND, "MORE": {**BAND, "bandIndex": 2}}, "band MORE can't be added"),
+        ({"COVER": {**BAND, "bitDepth": 16}}, "bitDepth of band COVER is 8 and can't be changed"),
+        ({"COVER": {**BAND, "sampleFormat": "INT"}}, "sampleFormat of band COVER is UINT"),
+        ({"COVER": {**BAND, "bitDepth": 12}}, "one of 8, 16, 32"),
+        ({"COVER": BAND, "AGAIN": BAND}, "the same source and bandIndex"),
+        ({}, "can't all be removed"),
+    ):
+        with pytest.raises(DownloadFailedException, match=said):
+            byoc.update_collection(with_bands(target, bands))
+    with pytest.raises(DownloadFailedException, match="say it in one place"):
+        byoc.update_collection({**with_bands(target, {"COVER": BAND}), "noData": 255})
+    with pytest.raises(DownloadFailedException, match="name is needed"):
+        byoc.update_collection({"id": target["id"], "s3Bucket": BUCKET})
+    assert byoc.get_collection(target)["additionalData"]["bands"] == {"COVER": BAND}
+
+
+def test_a_tile_that_does_not_fit_the_bands_fails(byoc: SentinelHubBYOC, target: dict[str, Any], bucket: Path) -> None:
+    byoc.update_collection(with_bands(target, {"COVER": BAND}))
+    write_cog(bucket / "misnamed/utm_map.tiff", a_map())
+    message = cause(settled(byoc, target, byoc.create_tile(target, ByocTile("misnamed/utm_(BAND)"))))
+    assert "band COVER is missing: it is band 1 of a file called result, found are map (1)" in message
+    write_cog(bucket / "signed/result.tiff", a_map().astype(np.int16))
+    message = cause(settled(byoc, target, byoc.create_tile(target, ByocTile("signed"))))
+    assert "band COVER is 16 bit INT, in the collection 8 bit UINT" in message
+
+
+def test_a_tile_in_a_crs_that_is_not_served_fails(byoc: SentinelHubBYOC, target: dict[str, Any], bucket: Path) -> None:
+    write_cog(bucket / "lambert/result.tiff", a_map(), crs="EPSG:2154")
+    message = cause(settled(byoc, target, byoc.create_tile(target, ByocTile("lambert"))))
+    assert "are in EPSG:2154; write them in WGS 84, a UTM zone" in message
+    write_cog(bucket / "mixed/a.tiff", a_map())
+    write_cog(bucket / "mixed/b.tiff", a_map(), crs="EPSG:32632")
+    assert "have different CRSs" in cause(settled(byoc, target, byoc.create_tile(target, ByocTile("mixed"))))
+
+
+def test_nan_as_nodata_is_the_files_own(
+    byoc: SentinelHubBYOC, target: dict[str, Any], bucket: Path, process: Callable[..., Any], config: SHConfig
+) -> None:
+    values = a_map().astype(np.float32)
+    values[:5] = np.nan
+    write_cog(bucket / "nan/result.tiff", values, nodata=float("nan"))
+    tile = byoc.create_tile(target, ByocTile("nan", sensing_time=dt.datetime(2020, 12, 31)))
+    assert settled(byoc, target, tile)["status"] == "INGESTED"
+    assert "noData" not in byoc.get_collection(target)["additionalData"]["bands"]["result"]
+    mine = DataCollection.define_byoc(target["id"], service_url=config.sh_base_url)
+    mask = process(READ.format(band="result"), "mask", collection=mine, time_interval=("2020-01-01", "2021-01-01"))
+    np.testing.assert_array_equal(mask, ~np.isnan(values))
+
+
 def test_a_path_is_taken_once(byoc: SentinelHubBYOC, target: dict[str, Any]) -> None:
     byoc.create_tile(target, ByocTile("once"))
     with pytest.raises(DownloadFailedException, match="409"):
@@ -162,7 +244,7 @@ def test_tiles_and_collections_are_listed_changed_and_deleted(
     assert settled(byoc, target, tile)["sensingTime"] == "2021-05-01T00:00:00Z"
     byoc.delete_tile(target, tile)
     assert len(list(byoc.iter_tiles(target))) == 2
-    byoc.update_collection({**target, "name": "renamed"})
+    byoc.update_collection({**byoc.get_collection(target), "name": "renamed"})
     assert byoc.get_collection(target)["name"] == "renamed"
     assert target["id"] in {entry["id"] for entry in byoc.iter_collections(search="renamed")}
     byoc.delete_collection(target)
