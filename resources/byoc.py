@@ -68,7 +68,7 @@ def publish_tiles(
 
 
 def _client(service: SentinelHub) -> SentinelHubBYOC:
-    return SentinelHubBYOC(service.config())
+    return service.api(SentinelHubBYOC)
 
 
 class _Publication:
