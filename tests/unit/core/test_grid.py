@@ -73,6 +73,13 @@ def test_the_demo_scene_claims_its_four_tiles_and_no_neighbour_that_it_only_touc
     assert names == ["33UUU_3_7", "33UUU_3_8", "33UUU_4_7", "33UUU_4_8"]
 
 
+@pytest.mark.parametrize(("reach_m", "names"), [(5, {"31NBA_0_0"}), (7, {"30NZF_0_0", "31NBA_0_0"})])
+def test_a_cell_is_claimed_by_more_than_a_twentieth_of_a_pixel(reach_m: float, names: set[str]) -> None:
+    edge = SentinelHubGrid(2, 120).tile("30NZF_0_0").cell.right
+    area = utm_box(32630, edge - reach_m, 10_000, edge + 1_000, 11_000)
+    assert {tile.name for tile in SentinelHubGrid(2, 120).tiles(area)} == names
+
+
 def test_the_shipped_area_on_grid_2() -> None:
     tiles = SentinelHubGrid(2, 120, (10, 10)).tiles(area_of(WEST_AFRICA))
     zones = Counter(tile.epsg for tile in tiles)
