@@ -13,7 +13,7 @@ import ipaddress
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,6 +46,15 @@ class LocalDeployment:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessAnswer:
+    """What a Process request gave: values (y, x, band), and what it cost if the service tells."""
+
+    values: NDArray[Any]
+    processing_units: float | None = None
+    calls: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SentinelHub:
     """One deployment of Sentinel Hub. Exactly one of `local` and the addresses is given."""
 
@@ -69,7 +78,7 @@ class SentinelHub:
 
     def process(
         self, data: Sequence[Mapping[str, Any]], evalscript: str, bounds: Bounds, epsg: int, shape: tuple[int, int]
-    ) -> NDArray[Any]:
+    ) -> ProcessAnswer:
         """The default output of an evalscript over a box as (y, x, band), in one request of at most 2500 px a side."""
         request = SentinelHubRequest(
             evalscript=evalscript,
@@ -81,7 +90,7 @@ class SentinelHub:
         )
         with service_errors(f"{self.name}: Process request"):
             values = np.asarray(request.get_data()[0])
-        return values[..., None] if values.ndim == 2 else values
+        return ProcessAnswer(values[..., None] if values.ndim == 2 else values)
 
     def bucket_url(self, key: str) -> str:
         """The address by which the service reads and writes a key of the project folder."""

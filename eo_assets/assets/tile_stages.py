@@ -19,7 +19,7 @@ from eo_assets.assets.tile_run import TilePlan, plan_tiles, run_tiles
 from eo_assets.core.tile import Tile
 from eo_assets.partitions import select, tile_partitions
 from eo_assets.project import LoadedProject
-from eo_assets.stages.build import TILE_STAGES, tile_walk
+from eo_assets.stages.build import TILE_STAGES, check_labels, tile_walk
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.ray_cluster import RayCluster
 from resources.tile_store import OutputRecord
@@ -113,7 +113,10 @@ def _outcomes(
             # Two runs of a project at once must not buy the same tiles: the second waits, and looks again.
             held.enter_context(_ordering(loaded, walk))
             plan = plan_tiles(walk, tiles, stages)
-        require_budget(loaded, quote(loaded, plan.to_order, _unlabelled(walk, plan, stages)))
+        unlabelled = _unlabelled(walk, plan, stages)
+        if unlabelled:
+            check_labels(loaded)
+        require_budget(loaded, quote(loaded, plan.to_order, unlabelled))
         area = committed_area(walk.store) if len(plan.to_order) == len(all_tiles) else None
         progress.started(f"{loaded.project.name}: {', '.join(stages)}", len(tiles), len(stages))
         for outcome in run_tiles(walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, wanted, area)):

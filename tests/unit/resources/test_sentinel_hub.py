@@ -50,7 +50,7 @@ def hub(http_service: Any) -> SentinelHub:
 
 
 def process(http_service: Any) -> np.ndarray:
-    return hub(http_service).process([DATA], "//VERSION=3", BOX, 32633, (3, 4))
+    return hub(http_service).process([DATA], "//VERSION=3", BOX, 32633, (3, 4)).values
 
 
 @pytest.mark.parametrize("bands", [1, 3])

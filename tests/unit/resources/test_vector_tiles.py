@@ -76,14 +76,14 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gpkg", [LEFT_HALF], share=[1], name=["x"])
     with pytest.raises(TileError, match="has no column 'class'; it has share, name"):
         polygons_of(path, None, "class", 1.0, TILE)
-    with pytest.raises(TileError, match="column name holds 'x'; give every polygon a number"):
+    with pytest.raises(TileError, match="column name holds 'x': no number; give every feature a number"):
         polygons_of(path, None, "name", 1.0, TILE)
 
 
 @pytest.mark.parametrize("values", [[1.0, None], [1, float("nan")]])
 def test_a_polygon_without_a_number_is_refused(tmp_path: Path, values: list[Any]) -> None:
     path = write(tmp_path / "a.gpkg", [LEFT_HALF, LEFT_HALF], share=values)
-    with pytest.raises(TileError, match=r"column share holds .*give every polygon a number"):
+    with pytest.raises(TileError, match=r"column share holds .*give every feature a number"):
         polygons_of(path, None, "share", 1.0, TILE)
 
 
