@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,13 +25,14 @@ def polygons_of(
     """(geometry in the tile's CRS, value) of every polygon that meets the tile, the topmost last.
 
     The value is the column's, or `value` for all. Later polygons are burnt over earlier ones: in the order of the file,
-    or ascending by `order_by`, those that are equal in the order of the file. Points and lines are left out. Raises
-    TileError for a file, layer or column that is not there, and for a polygon whose value or place in the order is no
-    number.
+    or ascending by `order_by`, those that are equal in the order of the file. Points, lines and polygons without an
+    area are left out. Raises TileError for a file, layer or column that is not there, and for a polygon whose value or
+    place in the order is no number.
     """
     named = [name for name in (column, order_by) if name is not None]
     read = read_features(path, layer, named, tile)
-    found = read.take(shapely.get_dimensions(read.shapes) == 2)
+    has_area = shapely.area(shapely.convex_hull(read.shapes)) > 0  # GEOS and GDAL fail on a polygon that is a line
+    found = read.take((shapely.get_dimensions(read.shapes) == 2) & has_area)
     if order_by is not None:
         found = found.take(np.argsort(_numbers(found, order_by), kind="stable"))
     values = np.full(len(found.shapes), value) if column is None else _numbers(found, column)
@@ -61,7 +62,7 @@ def points_of(path: Path, columns: PointColumns, tile: Tile) -> Points:
 
     Raises TileError for whatever `check_points` refuses in a feature near the tile.
     """
-    found = read_features(path, columns.layer, columns.names, tile)
+    found = _read_points(path, columns, tile)
     ids, labels, dates, weights = _checked(found, columns)
     x, y = shapely.get_coordinates(found.placed(tile.epsg)).T
     here = in_cell(x, y, tile)
@@ -75,7 +76,7 @@ def check_points(path: Path, columns: PointColumns) -> None:
     A point needs an id of its own, a number as its label that fits the reference's type and is not its nodata, a weight
     above 0 and a date that can be read (or none). The message names file, feature, column, value and remedy.
     """
-    found = read_features(path, columns.layer, columns.names, None)
+    found = _read_points(path, columns, None)
     ids = _checked(found, columns)[0]
     order = np.argsort(ids, kind="stable")
     again = np.flatnonzero(ids[order][1:] == ids[order][:-1])
@@ -88,7 +89,6 @@ def _checked(
     found: Features, columns: PointColumns
 ) -> tuple[NDArray[np.str_], NDArray[Any], NDArray[np.datetime64], NDArray[np.float32]]:
     """Ids, labels, dates and weights (n,) of features that are all points."""
-    _require_points(found)
     labels = _numbers(found, columns.label)
     _each(found, columns.label, labels == columns.nodata, "reference.nodata", "choose another nodata or label")
     stored, fits = cast(labels, columns.dtype)
@@ -100,21 +100,29 @@ def _checked(
     return _ids(found, columns.id), stored, _dates(found, columns.date), weights.astype(np.float32)
 
 
-def _require_points(found: Features) -> None:
+def _read_points(path: Path, columns: PointColumns, tile: Tile | None) -> Features:
+    """Features that are all single points, a multipoint of one among them."""
+    found = read_features(path, columns.layer, columns.names, tile)
     shapes = found.shapes
+    parts = shapely.get_num_geometries(shapes)
     missing = shapely.is_missing(shapes) | shapely.is_empty(shapes)
-    wrong = np.flatnonzero(missing | (shapely.get_type_id(shapes) != shapely.GeometryType.POINT))
+    kinds = shapely.get_type_id(shapes)
+    multi = kinds == shapely.GeometryType.MULTIPOINT
+    wrong = np.flatnonzero(missing | (parts != 1) | ~(multi | (kinds == shapely.GeometryType.POINT)))
     if len(wrong):
-        kind = "no geometry" if missing[wrong[0]] else f"a {shapes[wrong[0]].geom_type}"
+        first = wrong[0]
+        of = f" of {parts[first]}" if multi[first] else ""
+        kind = "no geometry" if missing[first] else f"a {shapes[first].geom_type}{of}"
         raise TileError(
-            f"{found.path}: feature {found.numbers[wrong[0]]} has {kind}, and kind: points needs single points; take "
-            "it out of the file, or use kind: vector for polygons"
+            f"{path}: feature {found.numbers[first]} has {kind}, and kind: points needs single points; take it out of "
+            "the file, or use kind: vector for polygons"
         )
     lost = np.flatnonzero(~np.isfinite(shapely.get_coordinates(shapes)).all(axis=1))
     if len(lost):
         raise TileError(
-            f"{found.path}: feature {found.numbers[lost[0]]} has the coordinates {shapes[lost[0]]}; mend or remove it"
+            f"{path}: feature {found.numbers[lost[0]]} has the coordinates {shapes[lost[0]]}; mend or remove it"
         )
+    return replace(found, shapes=np.asarray(shapely.get_geometry(shapes, 0), dtype=object))
 
 
 def _ids(found: Features, column: str) -> NDArray[np.str_]:

@@ -91,9 +91,10 @@ def test_many_batches_keep_their_order_and_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["gpkg", "parquet"])
 def test_a_point_on_the_edge_of_the_tile_is_found_in_any_crs(tmp_path: Path, suffix: str) -> None:
-    # The straight edge of a 100 km tile is a curve in longitude and latitude, and bulges out of the box of its corners.
-    tile = Tile("33XWG", 32633, Bounds(600_000, 8_400_000, 700_080, 8_500_080), 120.0)
-    shapes = [Point(600_000 + 100.08 * i, y) for i in range(1, 1000) for y in (8_400_000.01, 8_500_079.99)]
+    # The upper edge of a 100 km tile is a curve in longitude and latitude: it is highest on the zone's meridian, which
+    # lies between two of the places that the box in degrees is made from.
+    tile = Tile("33XWG", 32633, Bounds(452_160, 8_400_000, 552_240, 8_500_080), 120.0)
+    shapes = [Point(452_161 + 100.08 * i, y) for i in range(1000) for y in (8_400_000.01, 8_500_079.99)]
     frame = geopandas.GeoDataFrame({"n": range(len(shapes))}, geometry=shapes, crs=32633).to_crs(4326)
     path = tmp_path / f"a.{suffix}"
     frame.to_parquet(path) if suffix == "parquet" else frame.to_file(path, engine="pyogrio")
