@@ -74,7 +74,7 @@ def check_amount_of_samples(reference: Reference, sampling: Sampling) -> Iterato
         drawn["block_size"] = sampling.block_size
     for name, value in drawn.items():
         if value is not None:
-            remedy = "remove it, or set it to null where another file sets it" if name != "block_size" else "write 1"
+            remedy = "set it to null" if name != "block_size" else "write 1"
             yield Finding(("sampling", name), value, "every point of the reference is a sample, none is drawn", remedy)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.shared_outputs import Wanted, ensure
-from eo_assets.core import sampling, time_axis
+from eo_assets.core import points, sampling, time_axis
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
 from eo_assets.errors import ModelError
@@ -136,8 +136,8 @@ def _tile_table(loaded: LoadedProject, tile: Tile, index: int, folder: Path) -> 
         BLOCK_IDS: sampling.ground_blocks(pixels[keep], tile, loaded.project.model.split.block_px),
     }
     if isinstance(reference.source, PointsReference):
-        points = read_points(folder).take(keep)
-        rows |= {SAMPLE_IDS: points.ids, WEIGHTS: points.weights, DATES: points.dates}
+        said = read_points(folder).take(keep)
+        rows |= {SAMPLE_IDS: said.ids, WEIGHTS: said.weights, DATES: said.dates}
     return rows
 
 
@@ -148,12 +148,10 @@ def _each_point_once(
 
     Cells of two zones overlap along the zones' edge, and those of some grids everywhere.
     """
-    first = np.sort(np.unique(table[SAMPLE_IDS], return_index=True)[1])
-    once = {name: values[first] for name, values in table.items()}
-    days = once[DATES]
-    outside = (days < np.datetime64(interval[0])) | (days > np.datetime64(interval[1]))
+    first = points.once(table[SAMPLE_IDS])
+    rows = {name: values[first] for name, values in table.items()}
     numbers = {
         "points_in_several_tiles": len(table[SAMPLE_IDS]) - len(first),
-        "points_outside_interval": int(outside.sum()),
+        "points_outside_interval": int(points.outside(rows[DATES], *interval).sum()),
     }
-    return once, numbers
+    return rows, numbers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -59,3 +60,13 @@ def label_raster(points: Points, rows: slice, width: int, nodata: float) -> NDAr
     block = np.full((rows.stop - rows.start, width), nodata, dtype=points.labels.dtype)
     block[points.pixels[:, 0] - rows.start, points.pixels[:, 1]] = points.labels  # numpy keeps the last of several
     return block
+
+
+def once(ids: NDArray[np.str_]) -> NDArray[np.intp]:
+    """Positions of the first of each id, ascending."""
+    return np.sort(np.unique(ids, return_index=True)[1])
+
+
+def outside(dates: NDArray[np.datetime64], first: dt.date, last: dt.date) -> NDArray[np.bool_]:
+    """Which dates (n,) are known and lie outside of an interval whose two days belong to it."""
+    return np.asarray((dates < np.datetime64(first)) | (dates > np.datetime64(last)))

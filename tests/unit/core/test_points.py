@@ -1,11 +1,13 @@
 """Points on pixels: each in one tile, in one pixel, whatever the edges and the buffers."""
 
+import datetime as dt
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eo_assets.core.points import Points, in_cell, label_raster, pixels_of
+from eo_assets.core.points import Points, in_cell, label_raster, once, outside, pixels_of
 from eo_assets.core.tile import Bounds, Tile
 
 RESOLUTIONS = (10.0, 120.0, 0.0001, 0.3)
@@ -72,3 +74,14 @@ def test_of_several_points_in_a_pixel_the_raster_shows_the_last() -> None:
 def test_without_points_all_is_nodata(dtype: str, nodata: float) -> None:
     raster = label_raster(table([], [], dtype), slice(0, 2), 2, nodata)
     np.testing.assert_array_equal(raster, np.full((2, 2), nodata, dtype))
+
+
+def test_of_points_in_several_tiles_the_first_is_kept() -> None:
+    assert once(np.array(["b", "a", "b", "c", "a"])).tolist() == [0, 1, 3]
+    assert once(np.empty(0, "U1")).tolist() == []
+
+
+def test_the_days_of_an_interval_belong_to_it_and_an_unknown_date_is_nowhere() -> None:
+    dates = np.array(["2019-12-31", "2020-01-01", "2020-12-31", "2021-01-01", "NaT"], "datetime64[D]")
+    found = outside(dates, dt.date(2020, 1, 1), dt.date(2020, 12, 31))
+    assert found.tolist() == [True, False, False, True, False]
