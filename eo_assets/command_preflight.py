@@ -55,7 +55,7 @@ def named_services(loaded: LoadedProject) -> list[str]:
     project = loaded.project
     names = [collection.service for collection in project.imagery.collections]
     if isinstance(project.reference.source, CollectionReference):
-        names.append(project.reference.source.collection.service)
+        names.append(project.reference.source.service)
     return list(dict.fromkeys([*names, project.byoc.service]))
 
 

@@ -22,6 +22,8 @@ from eo_assets.project import (
     EOPatches,
     Features,
     Imagery,
+    PointsReference,
+    Reference,
     Sampling,
     SentinelHubGridSettings,
     UtmGridSettings,
@@ -58,6 +60,22 @@ def check_block_size(area: Area, sampling: Sampling) -> Iterator[Finding]:
     if shape and any(block > side for block, side in zip(sampling.block_size, shape, strict=True)):
         what = f"larger than a tile, which is {shape[0]} x {shape[1]} pixels with its buffer"
         yield Finding(("sampling", "block_size"), sampling.block_size, what, "choose a smaller block")
+
+
+def check_amount_of_samples(reference: Reference, sampling: Sampling) -> Iterator[Finding]:
+    """Blocks are drawn, so many or such a share; points are samples themselves, each of them."""
+    drawn = {name: getattr(sampling, name) for name in ("number", "fraction")}
+    if not isinstance(reference.source, PointsReference):
+        if all(value is None for value in drawn.values()):
+            what, remedy = "neither number nor fraction is given", "give blocks a tile, or their share"
+            yield Finding(("sampling",), UNSAID, what, remedy)
+        return
+    if sampling.block_size != (1, 1):
+        drawn["block_size"] = sampling.block_size
+    for name, value in drawn.items():
+        if value is not None:
+            remedy = "set it to null" if name != "block_size" else "write 1"
+            yield Finding(("sampling", name), value, "every point of the reference is a sample, none is drawn", remedy)
 
 
 def check_sampled_tiles(sampling: Sampling) -> Iterator[Finding]:
@@ -184,6 +202,8 @@ CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     request.check_reference_collection,
     request.check_reference_interval,
     request.check_reference_script,
+    request.check_reference_datasources,
+    check_amount_of_samples,
     check_block_size,
     check_sampled_tiles,
     model.check_parameters,

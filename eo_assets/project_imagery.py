@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from eo_assets.project_types import ArrayType, Date, FloatType, Name, Names, Section
 
@@ -162,37 +162,83 @@ class Features(Section):
     composite: Literal["none"] = "none"
 
 
-class CollectionReference(Section):
-    """Labels from a collection of the service, through a Process request a tile."""
+class FusedCollection(Collection):
+    """One of several collections of a request, which may have an interval of its own."""
 
-    kind: Literal["collection"]
-    collection: Collection
-    evalscript: str
     time_interval: tuple[Date, Date] | None = None
 
 
+class CollectionReference(Section):
+    """Labels from one collection of the service, or from several at once, through Process requests of a tile."""
+
+    kind: Literal["collection"]
+    collection: Collection | None = None
+    collections: tuple[FusedCollection, ...] = ()
+    evalscript: str
+    time_interval: tuple[Date, Date] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> CollectionReference:
+        if (self.collection is None) == (not self.collections):
+            raise ValueError(
+                "not exactly one of collection and collections: give one collection, or a list of those that the "
+                "evalscript reads together, null the other"
+            )
+        return self
+
+    @property
+    def requested(self) -> tuple[tuple[Collection, tuple[Date, Date] | None], ...]:
+        """Every collection with its interval: its own, or that of the whole reference."""
+        if self.collection is not None:
+            return ((self.collection, self.time_interval),)
+        return tuple((each, each.time_interval or self.time_interval) for each in self.collections)
+
+    @property
+    def service(self) -> str:
+        """The deployment that holds the collections."""
+        return self.requested[0][0].service
+
+
 class VectorReference(Section):
-    """Labels burnt from the polygons of a file under input-data: a column's value, or one value for all."""
+    """Labels burnt from the polygons of a file under input-data: a column's values, or one value for all."""
 
     kind: Literal["vector"]
     file: str
     layer: str | None = None
     column: str | None = None
     value: float = 1.0
+    all_touched: bool = Field(False, description="burn every pixel that a polygon touches, not only by its centre")
+    order_by: str | None = Field(None, description="the column whose highest value lies on top; null: the file's order")
+
+
+class PointsReference(Section):
+    """Labels of single pixels, from points of a file under input-data. Each point is a sample, with what it says."""
+
+    kind: Literal["points"]
+    file: str
+    layer: str | None = None
+    id: str = Field(description="the column of their names, no two alike")
+    column: str = Field(description="the column of their labels")
+    date: str | None = None
+    weight: str | None = None
 
 
 class RasterReference(Section):
-    """Labels warped from a raster under input-data, by nearest neighbour."""
+    """Labels warped from a raster under input-data."""
 
     kind: Literal["raster"]
     file: str
     band: PositiveInt = 1
+    resampling: Literal["nearest", "mode", "average"] = "nearest"
+
+
+AnyReference = CollectionReference | VectorReference | PointsReference | RasterReference
 
 
 class Reference(Section):
     """The labels of a tile, (y, x, 1), and the value that means: nothing is known here."""
 
     name: Name
-    source: Annotated[CollectionReference | VectorReference | RasterReference, Field(discriminator="kind")]
+    source: Annotated[AnyReference, Field(discriminator="kind")]
     dtype: ArrayType = "uint8"
     nodata: float

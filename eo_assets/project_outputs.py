@@ -49,7 +49,7 @@ class Sampling(Section):
 
     @model_validator(mode="after")
     def _one_amount(self) -> Sampling:
-        if (self.number is None) == (self.fraction is None):
+        if self.number is not None and self.fraction is not None:
             raise ValueError(
                 "not exactly one of number and fraction: give blocks a tile or their share, null the other"
             )

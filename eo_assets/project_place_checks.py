@@ -16,14 +16,13 @@ from eo_assets.project import (
     Folders,
     Imagery,
     Model,
-    RasterReference,
     Reference,
     Service,
     Storage,
-    VectorReference,
     service_named,
 )
 from eo_assets.project_problems import MISSING, UNSAID, Finding, KeyPath, did_you_mean, listed
+from eo_assets.project_request_checks import reference_collections
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -55,7 +54,7 @@ def check_files(area: Area, reference: Reference, model: Model) -> Iterator[Find
     yield from _check_inside(("area", "files"), area.files, "input-data")
     if isinstance(area.grid, CustomGridSettings):
         yield from _check_inside(("area", "grid", "file"), area.grid.file, "input-data")
-    if isinstance(reference.source, VectorReference | RasterReference):
+    if not isinstance(reference.source, CollectionReference):
         yield from _check_inside(("reference", "source", "file"), reference.source.file, "input-data")
     if model.source != "train":
         yield from _check_inside(("model", "source"), model.source, "the project folder")
@@ -87,7 +86,8 @@ def check_named_services(
         for index, collection in enumerate(imagery.collections)
     ]
     if isinstance(reference.source, CollectionReference):
-        named.append((("reference", "source", "collection", "service"), reference.source.collection.service))
+        asked = reference_collections(reference.source)
+        named += [((*key, "service"), collection.service) for key, collection in asked]
     named.append((("byoc", "service"), byoc.service))
     known = sorted({*services, *SERVICES})
     for key, name in named:

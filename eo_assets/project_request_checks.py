@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from eo_assets.core.evalscript import ScriptSetup
 from eo_assets.project import Collection, CollectionReference, Imagery, Reference
 from eo_assets.project_problems import Finding, KeyPath, did_you_mean, listed, repeated
+
+SOURCE: KeyPath = ("reference", "source")
 
 
 def check_time_intervals(imagery: Imagery) -> Iterator[Finding]:
@@ -19,38 +21,48 @@ def check_time_intervals(imagery: Imagery) -> Iterator[Finding]:
 
 
 def check_reference_interval(reference: Reference) -> Iterator[Finding]:
-    """The same for the reference's own interval."""
-    if isinstance(reference.source, CollectionReference) and reference.source.time_interval:
-        yield from _check_interval(("reference", "source", "time_interval"), reference.source.time_interval)
+    """The same for the reference's own interval, and for those of its collections."""
+    if not isinstance(reference.source, CollectionReference):
+        return
+    if reference.source.time_interval:
+        yield from _check_interval((*SOURCE, "time_interval"), reference.source.time_interval)
+    for index, collection in enumerate(reference.source.collections):
+        if collection.time_interval:
+            yield from _check_interval((*SOURCE, "collections", index, "time_interval"), collection.time_interval)
 
 
 def check_collections(imagery: Imagery) -> Iterator[Finding]:
     """What the service can filter by differs by collection; several of them need ids for the evalscript."""
     for index, collection in enumerate(imagery.collections):
         yield from _check_collection(("imagery", "collections", index), collection)
-    ids = [collection.id for collection in imagery.collections]
-    if len(ids) > 1 and (None in ids or len(set(ids)) != len(ids)):
-        remedy = "give each its own id, the one that the evalscript's setup() calls datasource"
-        yield Finding(("imagery", "collections"), ids, "several collections without an id of their own", remedy)
-    services = sorted({collection.service for collection in imagery.collections})
-    if len(services) > 1:
-        what = "the collections of one request are on different services, and a request goes to one"
-        yield Finding(("imagery", "collections"), services, what, "take collections that one service holds")
+    yield from _check_together(("imagery", "collections"), imagery.collections)
 
 
 def check_reference_collection(reference: Reference) -> Iterator[Finding]:
-    """The same for the reference's collection."""
-    if isinstance(reference.source, CollectionReference):
-        yield from _check_collection(("reference", "source", "collection"), reference.source.collection)
+    """The same for the reference's collections."""
+    if not isinstance(reference.source, CollectionReference):
+        return
+    for key, collection in reference_collections(reference.source):
+        yield from _check_collection(key, collection)
+    yield from _check_together((*SOURCE, "collections"), reference.source.collections)
 
 
 def check_datasources(imagery: Imagery, imagery_script: ScriptSetup) -> Iterator[Finding]:
     """Every data source that the evalscript reads has to be requested."""
-    ids = {collection.id for collection in imagery.collections}
-    for source in imagery_script.inputs:
-        if source.datasource is not None and source.datasource not in ids and ids != {None}:
-            what = f"the evalscript reads data source {source.datasource}, which no collection is"
-            yield Finding(("imagery", "collections"), sorted(filter(None, ids)), what, "add it, or give its id")
+    yield from _check_read(("imagery", "collections"), imagery.collections, imagery_script)
+
+
+def check_reference_datasources(reference: Reference, reference_script: ScriptSetup) -> Iterator[Finding]:
+    """The same for the reference's evalscript."""
+    if isinstance(reference.source, CollectionReference) and reference.source.collections:
+        yield from _check_read((*SOURCE, "collections"), reference.source.collections, reference_script)
+
+
+def reference_collections(source: CollectionReference) -> list[tuple[KeyPath, Collection]]:
+    """The reference's collections, each with its key in the project file."""
+    if source.collection is not None:
+        return [((*SOURCE, "collection"), source.collection)]
+    return [((*SOURCE, "collections", index), each) for index, each in enumerate(source.collections)]
 
 
 def check_tiff_outputs(imagery: Imagery) -> Iterator[Finding]:
@@ -71,7 +83,7 @@ def check_script_outputs(imagery: Imagery, imagery_script: ScriptSetup) -> Itera
 
 def check_reference_script(reference: Reference, reference_script: ScriptSetup) -> Iterator[Finding]:
     """The labels are one image of one band, in a type that holds what the evalscript writes."""
-    key, outputs = ("reference", "source", "evalscript"), reference_script.outputs
+    key, outputs = (*SOURCE, "evalscript"), reference_script.outputs
     if len(outputs) != 1 or outputs[0].bands != 1:
         found = listed(f"{output.id} ({output.bands})" for output in outputs)
         yield Finding(key, found, "labels are one output of one band", "return one band from the evalscript")
@@ -86,6 +98,26 @@ def _check_interval(key: KeyPath, interval: tuple[dt.date, dt.date]) -> Iterator
     first, last = interval
     if last < first:
         yield Finding(key, interval, "an empty interval: it ends before it starts", f"write [{last}, {first}]")
+
+
+def _check_together(key: KeyPath, collections: Sequence[Collection]) -> Iterator[Finding]:
+    """Collections of one request are told apart by their ids, and are on one service."""
+    ids = [collection.id for collection in collections]
+    if len(ids) > 1 and (None in ids or len(set(ids)) != len(ids)):
+        remedy = "give each its own id, the one that the evalscript's setup() calls datasource"
+        yield Finding(key, ids, "several collections without an id of their own", remedy)
+    services = sorted({collection.service for collection in collections})
+    if len(services) > 1:
+        what = "the collections of one request are on different services, and a request goes to one"
+        yield Finding(key, services, what, "take collections that one service holds")
+
+
+def _check_read(key: KeyPath, collections: Sequence[Collection], script: ScriptSetup) -> Iterator[Finding]:
+    ids = {collection.id for collection in collections}
+    for source in script.inputs:
+        if source.datasource is not None and source.datasource not in ids and ids != {None}:
+            what = f"the evalscript reads data source {source.datasource}, which no collection is"
+            yield Finding(key, sorted(filter(None, ids)), what, "add it, or give its id")
 
 
 def _check_collection(key: KeyPath, collection: Collection) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from eo_assets.assets.model_card import model_card
 from eo_assets.assets.shared_outputs import Wanted, ensure, live_record
-from eo_assets.assets.training_data import BLOCK_IDS, COLUMNS_FILE
+from eo_assets.assets.training_data import BLOCK_IDS, COLUMNS_FILE, WEIGHTS
 from eo_assets.core import model as modelling
 from eo_assets.core.recipe import recipe
 from eo_assets.errors import ModelError
@@ -56,10 +56,11 @@ def _write_trained(loaded: LoadedProject, store: TileStore, folder: Path) -> dic
     settings, samples = loaded.project.model, live_record(store, "training_data", "training_data")
     source = store.path(samples)
     columns = tuple(json.loads((source / COLUMNS_FILE).read_text()))
+    weights = np.load(source / f"{WEIGHTS}.npy") if (source / f"{WEIGHTS}.npy").exists() else None
     tables = (np.load(source / f"{name}.npy") for name in (FEATURES, loaded.project.reference.name, BLOCK_IDS))
     split = settings.split
     training = modelling.Training(settings.kind, settings.parameters, split.train_fraction, split.seed)
-    trained = modelling.train(modelling.Samples(*tables), columns, training)
+    trained = modelling.train(modelling.Samples(*tables, weights), columns, training)
     signature = expected_signature(loaded.project, columns, trained.classes)
     trained.booster.save_model(folder / MODEL_FILE)
     (folder / SIGNATURE_FILE).write_text(json.dumps(signature.as_json(), indent=1))

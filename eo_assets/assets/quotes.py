@@ -66,7 +66,7 @@ def paid_requests(loaded: LoadedProject) -> dict[str, tuple[str, RequestKind]]:
     source = project.reference.source
     if isinstance(source, CollectionReference):
         kind = _kind(loaded, source.evalscript, 1, ("labels",))
-        found["reference"] = (source.collection.service, RequestKind(kind.bands, 1, kind.float32, "process"))
+        found["reference"] = (source.service, RequestKind(kind.bands, 1, kind.float32, "process"))
     return found
 
 

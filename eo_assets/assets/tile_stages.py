@@ -21,7 +21,7 @@ from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
 from eo_assets.partitions import select, tile_partitions
 from eo_assets.project import LoadedProject
-from eo_assets.stages.build import TILE_STAGES, tile_walk
+from eo_assets.stages.build import TILE_STAGES, check_labels, tile_walk
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.ray_cluster import RayCluster
 from resources.tile_store import OutputRecord
@@ -112,6 +112,8 @@ def _outcomes(
         )
     plan = plan_tiles(walk, tiles, stages)
     unlabelled = _unlabelled(walk, plan, stages)
+    if unlabelled:
+        check_labels(loaded)
     ledger = project_ledger(loaded)
     wanted = quote(loaded, {"tiffs": unplaced(walk, plan), "reference": unlabelled})
     try:

@@ -92,11 +92,20 @@ def first_difference(columns: Sequence[str], others: Sequence[str]) -> int | Non
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The table a model is trained on. `features` (n, column) float32, `labels` (n,), `blocks` (n, 3) ground blocks."""
+    """The table a model is trained on. `features` (n, column) float32, `labels` (n,), `blocks` (n, 3) ground blocks.
+
+    `weights` (n,), above 0, say how much a sample counts in training; None: all alike. Scores count every sample once.
+    """
 
     features: NDArray[np.float32]
     labels: NDArray[Any]
     blocks: NDArray[np.int64]
+    weights: NDArray[np.float32] | None = None
+
+    def take(self, chosen: NDArray[np.bool_]) -> Samples:
+        """The samples that a mask (n,) chooses."""
+        weights = None if self.weights is None else self.weights[chosen]
+        return Samples(self.features[chosen], self.labels[chosen], self.blocks[chosen], weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +137,7 @@ def train(samples: Samples, columns: tuple[str, ...], training: Training) -> Tra
     if len(samples.labels) < 2:
         raise ModelError(f"{len(samples.labels)} samples are too few to train on; raise sampling.number or add labels")
     classes, labels = _encode(samples.labels, training.kind)
-    table = Samples(samples.features, labels, samples.blocks)
+    table = Samples(samples.features, labels, samples.blocks, samples.weights)
     held = scores.held_out_blocks(samples.blocks, training.train_fraction, training.seed)
     booster, block_scores = _fit_and_score(table, held, classes, columns, training)
     random = scores.held_out_random(len(labels), training.train_fraction, training.seed)
@@ -167,7 +176,7 @@ def _encode(labels: NDArray[Any], kind: ModelKind) -> tuple[tuple[int, ...], NDA
 def _fit_and_score(
     samples: Samples, held: NDArray[np.bool_], classes: tuple[int, ...], columns: tuple[str, ...], training: Training
 ) -> tuple[lightgbm.Booster, dict[str, Any]]:
-    booster = _fit(samples.features[~held], samples.labels[~held], len(classes), columns, training)
+    booster = _fit(samples.take(~held), len(classes), columns, training)
     counts = {"training_samples": int((~held).sum()), "scored_samples": int(held.sum())}
     if not held.any():
         return booster, counts
@@ -182,9 +191,7 @@ def _fit_and_score(
     return booster, {**counts, "model": model, "trivial": trivial}
 
 
-def _fit(
-    features: NDArray[np.float32], labels: NDArray[Any], classes: int, columns: tuple[str, ...], training: Training
-) -> lightgbm.Booster:
+def _fit(samples: Samples, classes: int, columns: tuple[str, ...], training: Training) -> lightgbm.Booster:
     parameters = {
         "objective": "regression" if not classes else "binary" if classes == 2 else "multiclass",
         **({"num_class": classes} if classes > 2 else {}),
@@ -195,7 +202,13 @@ def _fit(
         **training.parameters,
     }
     trees = [int(parameters.pop(name)) for name in TREE_PARAMETERS if name in parameters]
-    data = lightgbm.Dataset(features, labels, feature_name=list(columns), params={"verbosity": -1})
+    data = lightgbm.Dataset(
+        samples.features,
+        samples.labels,
+        weight=samples.weights,
+        feature_name=list(columns),
+        params={"verbosity": -1},
+    )
     try:
         return lightgbm.train(parameters, data, num_boost_round=trees[0] if trees else 100)
     except lightgbm.basic.LightGBMError as error:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from eo_assets.errors import ProjectError
+from eo_assets.errors import ProjectError, TileError
 from eo_assets.project import CollectionReference, Folders, LoadedProject, Service
 from eo_assets.stages.eopatches import EOPatchesStage
 from eo_assets.stages.features import FeaturesStage
@@ -102,9 +102,17 @@ def tile_walk(loaded: LoadedProject, *, rebuy: Collection[str] = ()) -> Walk:
     return Walk(stages, tile_store(loaded), frozenset(rebuy))
 
 
+def check_labels(loaded: LoadedProject) -> None:
+    """Refuse a file of labels that no tile could use, before anything is paid for. Raises ProjectError."""
+    try:
+        _reference(loaded).check_file()
+    except TileError as error:
+        raise ProjectError(f"{loaded.file}: reference.source: {error}") from None
+
+
 def _reference(loaded: LoadedProject) -> ReferenceStage:
     reference = loaded.project.reference
     if isinstance(reference.source, CollectionReference):
-        service = sentinel_hub(loaded, reference.source.collection.service)
+        service = sentinel_hub(loaded, reference.source.service)
         return ReferenceStage(reference, input_folder(loaded), service, loaded.evalscripts[reference.source.evalscript])
     return ReferenceStage(reference, input_folder(loaded), None, "")

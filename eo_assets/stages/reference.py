@@ -1,35 +1,49 @@
-"""Stage 4, reference: a tile's labels, (y, x, 1) with their own nodata, from a collection, polygons or a raster."""
+"""Stage 4, reference: a tile's labels, (y, x, 1) with their own nodata, from the service or from a project's files."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
-from rasterio.features import rasterize
-from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
 
 from eo_assets.core.recipe import fingerprint
 from eo_assets.core.sampling import labelled
 from eo_assets.core.tile import Bounds, Tile
 from eo_assets.errors import TileError
-from eo_assets.project import Collection, CollectionReference, RasterReference, Reference, VectorReference
+from eo_assets.project import (
+    Collection,
+    CollectionReference,
+    PointsReference,
+    RasterReference,
+    Reference,
+    VectorReference,
+)
+from eo_assets.stages.label_files import (
+    Blocks,
+    check_label_file,
+    checked,
+    point_blocks,
+    polygon_blocks,
+    raster_blocks,
+    read_points,
+)
 from eo_assets.stages.quicklooks import Thumbnail, write_values
 from eo_assets.stages.stage import StageResult, TileInputs
 from eo_assets.stages.tiffs import tile_settings
 from resources.eopatch_files import DATA_TIMELESS, ROWS, create_array, write_header
 from resources.object_store import file_checksum
-from resources.sentinel_hub import MAX_REQUEST_PX, SentinelHub, input_data
-from resources.vector_tiles import polygons_of
+from resources.point_table import write_points
+from resources.sentinel_hub import MAX_REQUEST_PX, ProcessAnswer, SentinelHub, input_data
 
-Blocks = Iterator[tuple[slice, NDArray[Any]]]
+LATER_KEYS = ("collections", "all_touched", "order_by", "resampling")
+"""Keys of a source that older versions did not have: at their defaults they are no part of the recipe, so that nothing
+is made or bought again because of an upgrade."""
+
+NOT_TOLD = "not told by the service"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,9 @@ class ReferenceStage:
         """The reference section, the script's text or the file's bytes, and the tile's grid."""
         source = self.reference.source
         said = self.reference.model_dump(mode="json", exclude={"nodata": True, "source": {"evalscript"}})
+        for key in LATER_KEYS:
+            if key in type(source).model_fields and getattr(source, key) == type(source).model_fields[key].default:
+                del said["source"][key]
         bytes_of = {} if isinstance(source, CollectionReference) else {"file": _digest(self.input_folder / source.file)}
         return {
             "reference": said,
@@ -70,69 +87,75 @@ class ReferenceStage:
             **bytes_of,
         }
 
+    def check_file(self) -> None:
+        """Refuse a file of labels that no tile could use, before anything is paid for. Raises TileError."""
+        source = self.reference.source
+        if not isinstance(source, CollectionReference):
+            check_label_file(self.input_folder / source.file, self.reference)
+
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
-        """Write the labels block by block; a tile without any label is empty."""
+        """Write the labels block by block, points as a table too; a tile without any label is empty."""
         write_header(output, tile)
+        told: dict[str, Any] = {}
         array = create_array(output, DATA_TIMELESS, self.reference.name, (*tile.shape, 1), self.reference.dtype)
         picture, known = Thumbnail(tile.shape), 0
-        for rows, values in self._blocks(tile):
-            block = self._checked(values, tile)
+        for rows, values in self._blocks(tile, output, told):
+            block = checked(values, self.reference, tile)
             array[rows] = block
             known += int(labelled(block, self.reference.nodata).sum())
             picture.add(rows, block)
         write_values(output, picture.values()[..., 0], self.reference.nodata)
         numbers = {"labelled_share": round(known / (tile.shape[0] * tile.shape[1]), 4), "labelled_pixels": known}
-        return StageResult(numbers, empty=None if known else "no pixel has a label")
+        return StageResult({**numbers, **told}, empty=None if known else "no pixel has a label")
 
-    def _blocks(self, tile: Tile) -> Blocks:
+    def _blocks(self, tile: Tile, output: Path, told: dict[str, Any]) -> Blocks:
+        """The labels by blocks of rows; `told` is given what else there is to say of them."""
         match self.reference.source:
             case CollectionReference() as source:
-                return self._from_service(source, tile)
+                yield from self._from_service(source, tile, told)
             case VectorReference() as source:
-                return self._from_polygons(source, tile)
+                yield from polygon_blocks(self.input_folder / source.file, source, self.reference, tile)
             case RasterReference() as source:
-                return self._from_raster(source, tile)
+                yield from raster_blocks(self.input_folder / source.file, source, self.reference, tile)
+            case PointsReference() as source:
+                points = read_points(self.input_folder / source.file, self.reference, tile)
+                write_points(output, points)
+                told["points"] = len(points.ids)
+                yield from point_blocks(points, self.reference, tile)
 
-    def _from_service(self, source: CollectionReference, tile: Tile) -> Blocks:
-        assert self.service is not None
-        data = [collection_input(source.collection, source.time_interval)]
-        height, width = tile.shape
+    def _from_service(self, source: CollectionReference, tile: Tile, told: dict[str, Any]) -> Blocks:
+        data = [collection_input(collection, interval) for collection, interval in source.requested]
+        bill, (height, width) = _Bill(), tile.shape
         for rows in _spans(height, MAX_REQUEST_PX // ROWS * ROWS):
-            parts = [
-                self.service.process(
-                    data, self.evalscript, window_bounds(tile, rows, columns), tile.epsg, _size(rows, columns)
-                ).values
-                for columns in _spans(width, MAX_REQUEST_PX)
-            ]
+            parts = [bill.add(self._ask(data, tile, rows, columns)) for columns in _spans(width, MAX_REQUEST_PX)]
             yield rows, np.concatenate(parts, axis=1)[..., :1]
+        told |= bill.numbers()
 
-    def _from_polygons(self, source: VectorReference, tile: Tile) -> Blocks:
-        shapes = polygons_of(self.input_folder / source.file, source.layer, source.column, source.value, tile)
-        self._checked(np.asarray([value for _, value in shapes], dtype=np.float64), tile)
-        for rows in _spans(tile.shape[0], ROWS):
-            block = np.full((rows.stop - rows.start, tile.shape[1]), self.reference.nodata, dtype=self.reference.dtype)
-            if shapes:
-                transform = tile.transform @ tile.transform.translation(0, rows.start)
-                rasterize(shapes, out=block, transform=transform)
-            yield rows, block[..., None]
+    def _ask(self, data: list[dict[str, Any]], tile: Tile, rows: slice, columns: slice) -> ProcessAnswer:
+        """One window: whole pixels of the tile's own grid, so that the service renders it as part of the whole."""
+        assert self.service is not None
+        size = rows.stop - rows.start, columns.stop - columns.start
+        return self.service.process(data, self.evalscript, window_bounds(tile, rows, columns), tile.epsg, size)
 
-    def _from_raster(self, source: RasterReference, tile: Tile) -> Blocks:
-        path, nodata = self.input_folder / source.file, self.reference.nodata
-        with _open_raster(path, source.band) as raster, _on_grid(raster, tile, nodata) as warped:
-            for rows in _spans(tile.shape[0], ROWS):
-                window = Window(0, rows.start, tile.shape[1], rows.stop - rows.start)
-                yield rows, np.asarray(warped.read(source.band, window=window))[..., None]
 
-    def _checked(self, values: NDArray[Any], tile: Tile) -> NDArray[Any]:
-        """The labels in the reference's own type; a value that it can't hold is a TileError."""
-        with np.errstate(invalid="ignore"):
-            cast = values.astype(self.reference.dtype)
-        if not np.array_equal(cast.astype(values.dtype), values, equal_nan=values.dtype.kind == "f"):
-            raise TileError(
-                f"reference of {tile.name}: values {values.min()}..{values.max()} ({values.dtype}) do not fit "
-                f"reference.dtype {self.reference.dtype}; choose a type that holds them"
-            )
-        return cast
+@dataclass(slots=True)
+class _Bill:
+    """What the requests of a tile cost together, as far as the service tells."""
+
+    units: float | None = 0.0
+    calls: dict[str, float] = field(default_factory=dict)
+
+    def add(self, answer: ProcessAnswer) -> NDArray[Any]:
+        """Take an answer's cost and hand on its values. One window untold leaves the whole sum untold."""
+        if self.units is not None:
+            self.units = None if answer.processing_units is None else self.units + answer.processing_units
+        for name, count in answer.calls.items():
+            self.calls[name] = round(self.calls.get(name, 0) + count, 3)
+        return answer.values
+
+    def numbers(self) -> dict[str, Any]:
+        """For the stage's record."""
+        return {"processing_units": NOT_TOLD if self.units is None else round(self.units, 4), **self.calls}
 
 
 def _digest(path: Path) -> str:
@@ -143,33 +166,6 @@ def _digest(path: Path) -> str:
         return file_checksum(path)
     parts = sorted(part for part in path.parent.iterdir() if part.stem == path.stem and part.is_file())
     return fingerprint({part.name: file_checksum(part) for part in parts})
-
-
-@contextlib.contextmanager
-def _open_raster(path: Path, band: int) -> Iterator[Any]:
-    """A raster with a CRS and the wanted band; anything else is a TileError."""
-    try:
-        with rasterio.open(path) as raster:
-            if raster.crs is None:
-                raise TileError(f"{path} has no CRS; assign one with `rio edit-info --crs`, or export it again")
-            if band > raster.count:
-                raise TileError(f"{path} has {raster.count} bands; reference.source.band: {band} is not among them")
-            yield raster
-    except rasterio.errors.RasterioError as error:
-        raise TileError(f"{path} can't be read as a raster: {error}; export it again as a GeoTIFF") from None
-
-
-def _on_grid(raster: Any, tile: Tile, nodata: float) -> WarpedVRT:
-    """A raster on a tile's pixels by nearest neighbour, `nodata` where it says or covers nothing."""
-    return WarpedVRT(
-        raster,
-        crs=f"EPSG:{tile.epsg}",
-        transform=tile.transform,
-        width=tile.shape[1],
-        height=tile.shape[0],
-        resampling=Resampling.nearest,
-        nodata=nodata,
-    )
 
 
 def collection_input(collection: Collection, time_interval: tuple[Any, Any] | None) -> dict[str, Any]:
@@ -197,7 +193,3 @@ def window_bounds(tile: Tile, rows: slice, columns: slice) -> Bounds:
 
 def _spans(length: int, step: int) -> list[slice]:
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
-
-
-def _size(rows: slice, columns: slice) -> tuple[int, int]:
-    return rows.stop - rows.start, columns.stop - columns.start

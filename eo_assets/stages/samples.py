@@ -1,4 +1,4 @@
-"""Stage 5a, samples: random blocks of labelled, valid pixels of a tile, with all their features."""
+"""Stage 5a, samples: random blocks of labelled, valid pixels of a tile, or its points, with all their features."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eo_assets.core import sampling as draw
+from eo_assets.core.points import Points
 from eo_assets.core.tile import Tile
-from eo_assets.project import Reference, Sampling
+from eo_assets.project import PointsReference, Reference, Sampling
 from eo_assets.stages.features import FEATURES
 from eo_assets.stages.stage import StageResult, TileInputs
 from resources.eopatch_files import (
@@ -26,6 +27,7 @@ from resources.eopatch_files import (
     row_blocks,
     write_header,
 )
+from resources.point_table import read_points, write_points
 
 MASK_OF_SAMPLES = "MASK_OF_SAMPLES"
 PIXELS = "SAMPLE_PIXELS"
@@ -33,7 +35,11 @@ PIXELS = "SAMPLE_PIXELS"
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """FEATURES (time, n * y, x, feature), the reference (n * y, x, 1), where each pixel lies, and a mask of counts."""
+    """FEATURES (time, n * y, x, feature), the reference (n * y, x, 1), where each pixel lies, and a mask of counts.
+
+    Of a points reference every point on a valid pixel is a sample, (time, n, 1, feature), two in one pixel too; what
+    each says lies beside the arrays as a table.
+    """
 
     sampling: Sampling
     reference: Reference
@@ -53,6 +59,8 @@ class Samples:
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
         """How blocks are drawn (not which tiles are sampled) and what counts as unlabelled."""
+        if self._points:
+            return {"points": True, "reference": self.reference.name, "nodata": repr(self.reference.nodata)}
         drawn = self.sampling.model_dump(mode="json", exclude={"tiles"})
         return {"sampling": drawn, "reference": self.reference.name, "nodata": repr(self.reference.nodata)}
 
@@ -61,6 +69,8 @@ class Samples:
         features = open_array(inputs["features"], DATA, FEATURES)
         reference = np.asarray(open_array(inputs["reference"], DATA_TIMELESS, self.reference.name)[:])
         write_header(output, tile, read_timestamps(inputs["features"]))
+        if self._points:
+            return self._take_points(read_points(inputs["reference"]), tile, features, output)
         cell = draw.cell_window(tile)
         known = draw.labelled(reference[..., 0], self.reference.nodata)[cell]
         sampleable = known & _valid_somewhere(features)[cell]
@@ -73,8 +83,23 @@ class Samples:
         if not len(corners):
             return StageResult(numbers, empty=self._why_empty(sampleable))
         pixels = draw.block_pixels(corners, self.sampling.block_size)
-        self._write(output, pixels, tile, features, reference)
+        self._write(output, pixels, tile, features, reference[pixels[..., 0], pixels[..., 1]])
         return StageResult({**numbers, "samples": int(pixels.shape[0] * pixels.shape[1])})
+
+    @property
+    def _points(self) -> bool:
+        return isinstance(self.reference.source, PointsReference)
+
+    def _take_points(self, points: Points, tile: Tile, features: Any, output: Path) -> StageResult:
+        """The points whose pixel has all features on any date, with their own labels."""
+        valid = _valid_somewhere(features)[points.pixels[:, 0], points.pixels[:, 1]]
+        taken = points.take(valid)
+        numbers = {"points": len(points.ids), "points_on_invalid_pixels": int((~valid).sum())}
+        if not len(taken.ids):
+            return StageResult(numbers, empty="no point lies on a valid pixel")
+        self._write(output, taken.pixels[:, None], tile, features, taken.labels[:, None, None])
+        write_points(output, taken)
+        return StageResult({**numbers, "samples": len(taken.ids)})
 
     def _corners(self, sampleable: NDArray[np.bool_], tile: Tile) -> NDArray[np.int32]:
         """Upper left corners of the drawn blocks, in pixels of the tile; `sampleable` is the cell's."""
@@ -93,12 +118,8 @@ class Samples:
             return f"sampling.block_size {height} x {width} is larger than the cell of {rows} x {columns} pixels"
         return f"sampling.fraction {self.sampling.fraction} of the blocks is less than one block"
 
-    def _write(
-        self, output: Path, pixels: NDArray[np.int32], tile: Tile, features: Any, reference: NDArray[Any]
-    ) -> None:
-        values = _read_pixels(features, pixels)
-        labels = reference[pixels[..., 0], pixels[..., 1]]
-        _store(output, DATA, FEATURES, values)
+    def _write(self, output: Path, pixels: NDArray[np.int32], tile: Tile, features: Any, labels: NDArray[Any]) -> None:
+        _store(output, DATA, FEATURES, _read_pixels(features, pixels))
         _store(output, DATA_TIMELESS, self.reference.name, labels)
         _store(output, DATA_TIMELESS, PIXELS, pixels)
         _store(output, MASK_TIMELESS, MASK_OF_SAMPLES, draw.sample_counts(pixels, tile.shape))

@@ -23,6 +23,9 @@ def setup_of(text: str) -> ScriptSetup:
     if "two outputs" in text:
         outputs = (ScriptOutput("a", 1, "UINT8"), ScriptOutput("b", 2, "UINT8"))
         return ScriptSetup((ScriptInput(None, ("PROB",)),), outputs)
+    if "labels of s2 and s1" in text:
+        inputs = (ScriptInput("s2", ("B04",)), ScriptInput("s1", ("VV",)))
+        return ScriptSetup(inputs, (ScriptOutput("default", 1, "UINT8"),))
     if "fusion" in text:
         inputs = (ScriptInput("s2", BANDS), ScriptInput("s1", ("VV",)))
         return ScriptSetup(inputs, tuple(ScriptOutput(band, 1, "UINT16") for band in (*BANDS, "QM")), "ORBIT")
@@ -69,7 +72,7 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "kind missing": (
         "reference: {source: {kind: null}}",
-        "reference.source.kind: null: no such kind: use one of collection, vector, raster",
+        "reference.source.kind: null: no such kind: use one of collection, vector, points, raster",
     ),
     "text for a number": (
         "area: {resolution: wide}",
@@ -163,8 +166,70 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "neither number nor fraction": (
         "sampling: {number: null}",
-        'sampling: {"block_size": [1, 1], "number": null, "seed": 42, "tiles": "all"}: not exactly one of '
-        "number and fraction: give blocks a tile or their share, null the other",
+        "sampling: neither number nor fraction is given: give blocks a tile, or their share",
+    ),
+    "number of points": (
+        "reference: {source: {kind: points, file: p.gpkg, id: id, column: class}}\nsampling: {number: 9}",
+        "sampling.number: 9: every point of the reference is a sample, none is drawn: set it to null",
+    ),
+    "blocks of points": (
+        "reference: {source: {kind: points, file: p.gpkg, id: id, column: class}}\n"
+        "sampling: {number: null, block_size: 32}",
+        "sampling.block_size: [32, 32]: every point of the reference is a sample, none is drawn: write 1",
+    ),
+    "points without an id": (
+        "reference: {source: {kind: points, file: p.gpkg, column: class}}\nsampling: {number: null}",
+        "reference.source.id: (missing): this key is required: add it, as docs/project-file.md describes",
+    ),
+    "points outside of input-data": (
+        "reference: {source: {kind: points, file: ../p.gpkg, id: id, column: class}}\nsampling: {number: null}",
+        'reference.source.file: "../p.gpkg": leads out of input-data: write a path relative to input-data, with / and '
+        "without ..",
+    ),
+    "resampling of labels": (
+        "reference: {source: {kind: raster, file: a.tif, resampling: cubic}}",
+        "reference.source.resampling: \"cubic\": no such choice: use 'nearest', 'mode' or 'average'",
+    ),
+    "one collection and several": (
+        "reference: {source: {collections: [{collection: dem, service: cdse}]}}",
+        'reference.source: {"kind": "collection", "evalscript": "evalscripts/built_up_probability.js", "...: '
+        "not exactly one of collection and collections: give one collection, or a list of those that the "
+        "evalscript reads together, null the other",
+    ),
+    "no collection": (
+        "reference: {source: {collection: null}}",
+        'reference.source: {"kind": "collection", "evalscript": "evalscripts/built_up_probability.js", "...: '
+        "not exactly one of collection and collections: give one collection, or a list of those that the "
+        "evalscript reads together, null the other",
+    ),
+    "fused collections without ids": (
+        "reference: {source: {collection: null, collections: [{collection: dem, service: cdse}, "
+        "{collection: byoc-a, service: cdse, id: a}]}}",
+        'reference.source.collections: [null, "a"]: several collections without an id of their own: give each its own '
+        "id, the one that the evalscript's setup() calls datasource",
+    ),
+    "fused collections of two services": (
+        "reference: {source: {collection: null, collections: [{collection: dem, service: cdse, id: b}, "
+        "{collection: byoc-a, service: creodias, id: a}]}}",
+        'reference.source.collections: ["cdse", "creodias"]: the collections of one request are on different services, '
+        "and a request goes to one: take collections that one service holds",
+    ),
+    "interval of a fused collection": (
+        "reference: {source: {collection: null, collections: [{collection: dem, service: cdse, "
+        "time_interval: [2020-02-01, 2020-01-01]}]}}",
+        'reference.source.collections.0.time_interval: ["2020-02-01", "2020-01-01"]: an empty interval: it ends before '
+        "it starts: write [2020-01-01, 2020-02-01]",
+    ),
+    "unknown service of a fused collection": (
+        "reference: {source: {collection: null, collections: [{collection: dem, service: cds}]}}",
+        "reference.source.collections.0.service: \"cds\": no such service: did you mean 'cdse'? use one of cdse, "
+        "creodias, local, sentinel_hub, sentinel_hub_uswest, or declare it under services",
+    ),
+    "clouds of a fused collection": (
+        "reference: {source: {collection: null, collections: [{collection: byoc-a, service: cdse, "
+        "max_cloud_cover: 0.5}]}}",
+        "reference.source.collections.0.max_cloud_cover: 0.5: byoc-a has no cloud cover: remove it, and mask clouds by "
+        "a band",
     ),
     "fraction above one": (
         "sampling: {number: null, fraction: 1.5}",
@@ -516,6 +581,13 @@ SCRIPTS: dict[str, tuple[str, str, str]] = {
         "imagery: {evalscript: own.js, collections: [{collection: sentinel-2-l2a, service: cdse, id: s2}]}",
         "fusion",
         'imagery.collections: ["s2"]: the evalscript reads data source s1, which no collection is: '
+        "add it, or give its id",
+    ),
+    "label source that nobody requests": (
+        "reference: {source: {evalscript: own.js, collection: null, collections: [{collection: byoc-a, "
+        "service: creodias, id: s2}]}}",
+        "labels of s2 and s1",
+        'reference.source.collections: ["s2"]: the evalscript reads data source s1, which no collection is: '
         "add it, or give its id",
     ),
     "labels of two outputs": (

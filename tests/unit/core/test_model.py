@@ -198,3 +198,21 @@ def test_first_difference() -> None:
     assert first_difference("abc", "abd") == 2
     assert first_difference("abc", "ab") == 2
     assert first_difference("", "ab") == 0
+
+
+def test_a_sample_of_more_weight_counts_more() -> None:
+    # Half of the samples say the opposite of the others: whichever half weighs more is what the model learns.
+    table = samples(lambda f: np.where(np.arange(len(f)) % 2, 10.0, -10.0))
+    even = np.arange(400) % 2 == 0
+    for heavy, sign in ((even, -1), (~even, 1)):
+        weighed = dataclasses.replace(table, weights=np.where(heavy, 5.0, 0.01).astype(np.float32))
+        found = train(weighed, COLUMNS, training())
+        assert np.sign(predict(found.booster, table.features).mean()) == sign
+
+
+def test_equal_weights_change_nothing() -> None:
+    ones = dataclasses.replace(samples(), weights=np.ones(400, np.float32))
+    first, second = (train(table, COLUMNS, training()) for table in (samples(), ones))
+    np.testing.assert_allclose(
+        predict(first.booster, ones.features), predict(second.booster, ones.features), rtol=1e-6, atol=1e-6
+    )

@@ -157,3 +157,71 @@ def test_another_project_folder_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     assert differing(settings(tmp_path / "a", DEMO), settings(tmp_path / "b", DEMO)) == set()
+
+
+def source_of(folder: Path, source: dict[str, Any]) -> dict[str, Any]:
+    """What of a reference's source is in the recipe."""
+    project = copy.deepcopy(DEMO)
+    project["reference"]["source"] = source
+    for name in ("collections.yaml", "labels.gpkg"):
+        for place in ("sentinel-hub", "input-data"):
+            (folder / place).mkdir(exist_ok=True)
+            (folder / place / name).touch()
+    loaded = LoadedProject(
+        project=Project.model_validate(project), file=folder / "p.yaml", project_folder=str(folder), evalscripts=SCRIPTS
+    )
+    [stage] = tile_walk(loaded).selected(["reference"])
+    found: dict[str, Any] = stage.settings(TILE)["reference"]["source"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("collection", ["kind", "collection", "time_interval"]),
+        ("vector", ["kind", "file", "layer", "column", "value"]),
+        ("raster", ["kind", "file", "band"]),
+    ],
+)
+def test_a_key_that_a_later_version_brought_is_no_reason_to_make_or_buy_labels_again(
+    tmp_path: Path, kind: str, keys: list[str]
+) -> None:
+    # These are the keys of the first version: labels that it made or bought must stay up to date.
+    source = DEMO["reference"]["source"] if kind == "collection" else {"kind": kind, "file": "labels.gpkg"}
+    assert list(source_of(tmp_path, source)) == keys
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value"),
+    [
+        ("vector", "all_touched", True),
+        ("vector", "order_by", "rank"),
+        ("raster", "resampling", "mode"),
+        ("points", "weight", "w"),
+        ("points", "date", "day"),
+        ("points", "column", "other"),
+    ],
+)
+def test_what_a_later_key_says_counts(tmp_path: Path, kind: str, key: str, value: Any) -> None:
+    plain = {"kind": kind, "file": "labels.gpkg", **({"id": "i", "column": "c"} if kind == "points" else {})}
+    said = source_of(tmp_path, {**plain, key: value})
+    assert said[key] == value
+    assert said != source_of(tmp_path, plain)
+
+
+def test_the_collections_of_a_reference_count_with_their_intervals(tmp_path: Path) -> None:
+    one = {**DEMO["reference"]["source"]["collection"], "id": "a"}
+    source = {"kind": "collection", "evalscript": "evalscripts/built_up.js", "collections": [one, {**one, "id": "b"}]}
+    said = source_of(tmp_path, source)
+    source["collections"][1]["time_interval"] = ["2018-01-01", "2018-12-31"]
+    other = source_of(tmp_path, source)
+    assert said["collections"][1]["time_interval"] is None
+    assert other["collections"][1]["time_interval"] == ["2018-01-01", "2018-12-31"]
+
+
+def test_how_blocks_would_be_drawn_does_not_count_for_points(tmp_path: Path) -> None:
+    (tmp_path / "input-data").mkdir()
+    (tmp_path / "input-data/p.gpkg").touch()
+    source = {"kind": "points", "file": "p.gpkg", "id": "i", "column": "c"}
+    base = changed("reference.source", source) | {"sampling": {}}
+    assert differing(settings(tmp_path, base), settings(tmp_path, base | {"sampling": {"seed": 7}})) == set()

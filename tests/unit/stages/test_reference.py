@@ -1,5 +1,7 @@
 """Labels from polygons and rasters: placed right, nothing invented, nodata as the project says."""
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import geopandas
@@ -10,8 +12,12 @@ from rasterio.features import rasterize
 from shapely.geometry import Point, box
 
 from eo_assets.core.tile import Bounds, Tile
-from eo_assets.stages.reference import window_bounds
+from eo_assets.errors import TileError
+from eo_assets.project import Reference
+from eo_assets.stages.reference import ReferenceStage, window_bounds
+from eo_assets.stages.stage import TileInputs
 from resources.eopatch_files import DATA_TIMELESS, open_array
+from resources.sentinel_hub import ProcessAnswer, SentinelHub
 
 LEFT, BOTTOM, RIGHT, TOP = 330_000, 5_800_000, 330_240, 5_801_300
 
@@ -191,6 +197,54 @@ def test_labels_of_a_file_are_made_again_when_it_changes(world: Any) -> None:
     second = world.run("reference")["reference"]
     assert second.status == "done"
     assert second.record.digest != first.record.digest
+
+
+@dataclasses.dataclass(frozen=True)
+class Priced(SentinelHub):
+    """A service that answers every window with its number of pixels, and tells what that cost."""
+
+    prices: tuple[float | None, ...] = ()
+    asked: list[tuple[int, int]] = dataclasses.field(default_factory=list)
+
+    def process(self, data: Any, evalscript: str, bounds: Bounds, epsg: int, shape: tuple[int, int]) -> ProcessAnswer:
+        self.asked.append(shape)
+        price = self.prices[len(self.asked) - 1]
+        return ProcessAnswer(np.ones((*shape, 1), np.uint8), price, {"requests": 2, "throttled": 1})
+
+
+@pytest.mark.parametrize(("prices", "told"), [((0.5, 1.25), 1.75), ((0.5, None), "not told by the service")])
+def test_what_the_windows_of_a_tile_cost_is_added_up(tmp_path: Path, prices: Any, told: Any) -> None:
+    service = Priced("priced", prices=prices)
+    collection = {"collection": "byoc-a", "service": "priced"}
+    source = {"kind": "collection", "evalscript": "e.js", "collection": collection}
+    reference = Reference.model_validate({"name": "L", "source": source, "nodata": 255})
+    tile = Tile("t", 32633, Bounds(0, 0, 40, 25_000), 10.0)
+    result = ReferenceStage(reference, tmp_path, service, "").run(tile, TileInputs({}, {}), tmp_path)
+    assert service.asked == [(2432, 4), (68, 4)], "whole blocks of rows, no side above 2500 pixels"
+    assert result.numbers["processing_units"] == told
+    assert (result.numbers["requests"], result.numbers["throttled"]) == (4, 2)
+
+
+@pytest.mark.parametrize("kind", ["vector", "raster"])
+def test_a_file_that_no_tile_could_use_is_found_before_any_is_made(world: Any, kind: str) -> None:
+    world.label()
+    world.reference["source"] = {"kind": kind, "file": "none.gpkg"}
+    [stage] = world.walk().selected(["reference"])
+    with pytest.raises(TileError, match=r"none\.gpkg does not exist; put the reference there"):
+        stage.check_file()
+    polygons(world, [box(LEFT, BOTTOM, RIGHT, TOP)], share=[1])
+    world.walk().selected(["reference"])[0].check_file()
+    world.reference["source"]["order_by"] = "rank"
+    [stage] = world.walk().selected(["reference"])
+    with pytest.raises(TileError, match="has no column 'rank'; it has share"):
+        stage.check_file()
+
+
+def test_fractions_need_not_be_exact_in_float32(world: Any) -> None:
+    # 0.1 has no exact float32: it is stored as the nearest, not refused as one that does not fit.
+    world.reference |= {"dtype": "float32", "nodata": -1}
+    polygons(world, [box(LEFT, BOTTOM, LEFT + 50, TOP)], share=[0.1])
+    assert labels(world)[0, 0] == np.float32(0.1)
 
 
 def test_a_window_of_a_tile(world: Any) -> None:
