@@ -78,5 +78,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def guard(request: pytest.FixtureRequest) -> Guard:
     """The guard of the session, for the tests of it."""
     return request.config.stash[GUARD]
-
-

@@ -23,6 +23,8 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -31,14 +33,8 @@ from typing import NoReturn
 LOG_VARIABLE = "EO_ASSETS_TEST_CONNECTIONS"
 """Names the supervisor's log to sessions within the session: a process can have one supervisor only."""
 
-KNOWN_PROBES = {
-    ("8.8.8.8", 80): "Ray asks which of its addresses faces the network",
-    ("8.8.8.8", 53): "Ray asks which of its addresses faces the network",
-    ("2001:4860:4860::8888", 53): "Chromium and Ray ask whether there is IPv6",
-}
-"""Datagram sockets are connected to these, which sends nothing. They are refused like all others, and no failure."""
-
 DNS_PORT = 53
+
 _AUDIT_ARCH, _CONNECT, _SENDTO, _SECCOMP = {
     "x86_64": (0xC000003E, 42, 44, 317),
     "aarch64": (0xC00000B7, 203, 206, 277),
@@ -47,6 +43,30 @@ _IO_URING_SETUP, _PIDFD_OPEN, _PIDFD_GETFD = 425, 434, 438
 _NOTIFY_RECEIVE, _NOTIFY_SEND = 0xC0502100, 0xC0182101
 _CONTINUE = 1
 _ADDRESS_BYTES = 128
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What somebody else's program asks the network by itself. It is refused like all else, but is no failure.
+
+    An empty `address` is any; `program` is a part of the command line.
+    """
+
+    address: str
+    port: int
+    datagram: bool
+    program: str
+    why: str
+
+
+RAY_DASHBOARD = "ray/dashboard/dashboard.py"
+PROBES = (
+    Probe("8.8.8.8", 80, True, "", "Ray: which of this machine's addresses faces the network? Sends nothing"),
+    Probe("8.8.8.8", 53, True, "", "the same"),
+    Probe("2001:4860:4860::8888", 53, True, "", "Chromium and Ray: is there IPv6? Sends nothing"),
+    Probe("169.254.169.254", 80, False, RAY_DASHBOARD, "Ray: in which cloud is this? Also with usage reports off"),
+    Probe("", DNS_PORT, True, RAY_DASHBOARD, "the same, by the name metadata.google.internal"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +82,14 @@ class Attempt:
     @property
     def harmless(self) -> bool:
         """Whether it is a probe that is known, or was not seen at all."""
-        return not self.address or (self.datagram and (self.address, self.port) in KNOWN_PROBES)
+        return not self.address or any(self._is(probe) for probe in PROBES)
+
+    def _is(self, probe: Probe) -> bool:
+        return (
+            probe.address in ("", self.address)
+            and (probe.port, probe.datagram) == (self.port, self.datagram)
+            and probe.program in self.command
+        )
 
     def __str__(self) -> str:
         kind = "udp" if self.datagram else "tcp"
@@ -208,14 +235,12 @@ def _end_as(status: int) -> NoReturn:
 
 
 def _drain(descriptor: int) -> None:
-    try:
+    with suppress(BlockingIOError):
         while os.read(descriptor, 512):
             pass
-    except BlockingIOError:
-        pass
 
 
-def _answer(descriptor: int, own: frozenset[str], note: object) -> None:
+def _answer(descriptor: int, own: frozenset[str], note: Callable[[str], object]) -> None:
     """Let one call go on, or refuse and note it."""
     call = bytearray(80)
     try:
@@ -227,12 +252,10 @@ def _answer(descriptor: int, own: frozenset[str], note: object) -> None:
     attempt = _look_at(pid, number, arguments, own)
     refused = attempt is not None and bool(attempt.address)
     if attempt is not None:
-        note(json.dumps(asdict(attempt)) + "\n")  # type: ignore[operator]
+        note(json.dumps(asdict(attempt)) + "\n")
     answer = struct.pack("Qqi", identity, 0, -errno.ENETUNREACH if refused else 0)
-    try:
+    with suppress(OSError):  # likewise
         fcntl.ioctl(descriptor, _NOTIFY_SEND, bytearray(answer + struct.pack("I", 0 if refused else _CONTINUE)))
-    except OSError:
-        pass  # likewise
 
 
 def _look_at(pid: int, number: int, arguments: tuple[int, ...], own: frozenset[str]) -> Attempt | None:
@@ -243,7 +266,7 @@ def _look_at(pid: int, number: int, arguments: tuple[int, ...], own: frozenset[s
             memory.seek(place)
             raw = memory.read(min(length, _ADDRESS_BYTES))
     except (OSError, ValueError, OverflowError):
-        # The kernel lets none look into it (kernel.yama.ptrace_scope and a process that outlived its parent), or it ended.
+        # It ended, or the kernel lets none look into it (kernel.yama.ptrace_scope, once its parent has ended).
         return Attempt("", 0, False, pid, _command(pid))
     found = _destination(raw)
     if found is None or (_stays_here(found[0], own) and found[1] != DNS_PORT):

@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pytest_socket import SocketConnectBlockedError
 
-from tests.loopback_guard import KNOWN_PROBES, Attempt, Guard
+from tests.loopback_guard import PROBES, RAY_DASHBOARD, Attempt, Guard
 
 pytestmark = pytest.mark.guarded
 
@@ -101,17 +102,22 @@ def test_a_name_that_is_looked_up_is_caught_whoever_answers(guard: Guard) -> Non
     assert [str(found)[:20] for found in guard.attempts() if found.port == 53][-1] == "udp://127.0.0.53:53 "
 
 
-def test_only_a_datagram_to_a_known_probe_is_harmless() -> None:
-    address, port = next(iter(KNOWN_PROBES))
-    assert Attempt(address, port, True, 1, "raylet").harmless
-    assert not Attempt(address, port, False, 1, "raylet").harmless
-    assert not Attempt(address, 443, True, 1, "raylet").harmless
+def test_a_known_probe_is_harmless_from_its_program_only() -> None:
+    metadata = next(probe for probe in PROBES if probe.program == RAY_DASHBOARD)
+    asked = Attempt(metadata.address, metadata.port, metadata.datagram, 1, f"python /venv/{RAY_DASHBOARD} --port=1")
+    assert asked.harmless
+    assert not replace(asked, command="python job.py").harmless
+    assert not replace(asked, datagram=not asked.datagram).harmless
+    assert not replace(asked, port=443).harmless
 
 
 def test_this_machine_is_reached_by_all_its_addresses() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, closing(plain_socket()) as client:
         client.connect(("127.0.0.1", server.getsockname()[1]))
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server, closing(plain_socket(family=socket.AF_INET6)) as client:
+    with (
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as server,
+        closing(plain_socket(family=socket.AF_INET6)) as client,
+    ):
         client.connect(("::1", server.getsockname()[1]))
 
 
