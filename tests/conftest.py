@@ -15,7 +15,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 GUARD = pytest.StashKey[Guard]()
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 REMOTE_SERVICE = os.environ.get("EO_ASSETS_VERIFY_SERVICE", "local") != "local"
-"""`make verify-sentinel-hub` against a real service has to leave this machine; tests/contract limits it to its hosts."""
+"""`make verify-sentinel-hub` on a real service leaves this machine; tests/contract limits it to the service's hosts."""
 
 
 @pytest.hookimpl(tryfirst=True)

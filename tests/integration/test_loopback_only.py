@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from pytest_socket import SocketConnectBlockedError
 
+from resources.ray_cluster import RayCluster
 from tests.loopback_guard import PROBES, RAY_DASHBOARD, Attempt, Guard
 
 pytestmark = pytest.mark.guarded
@@ -137,6 +138,13 @@ def test_many_connections_at_once_cost_little() -> None:
         for thread in threads:
             thread.join(timeout=30)
     assert time.monotonic() - started < 4
+
+
+def test_ray_sends_no_usage_reports(local_ray: None) -> None:
+    RayCluster(workers=1).connect()
+    from ray._common.usage.usage_lib import usage_stats_enabled
+
+    assert not usage_stats_enabled()
 
 
 def test_a_session_in_which_a_process_leaves_the_machine_fails_and_says_which(
