@@ -43,6 +43,9 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect, never skip: a skipped test looks like one that might have run."""
+    contract = Path(__file__).parent / "contract"
+    if REMOTE_SERVICE and any(contract not in item.path.parents for item in items):
+        raise pytest.UsageError("EO_ASSETS_VERIFY_SERVICE names a real service: only tests/contract may run")
     absent = {name for name, there in (("shared", SHARED.is_dir()), ("guarded", GUARD in config.stash)) if not there}
     left_out = [item for item in items if any(item.get_closest_marker(name) for name in absent)]
     if left_out:
