@@ -13,6 +13,7 @@ from .loopback_guard import Guard, stand_guard, why_not
 
 SHARED = Path(__file__).parents[2] / "shared"
 GUARD = pytest.StashKey[Guard]()
+UNGUARDED = pytest.StashKey[str]()
 LOOPBACK = ["127.0.0.1", "::1", "localhost"]
 REMOTE_SERVICE = os.environ.get("EO_ASSETS_VERIFY_SERVICE", "local") != "local"
 """`make verify-sentinel-hub` on a real service leaves this machine; tests/contract limits it to the service's hosts."""
@@ -21,8 +22,14 @@ REMOTE_SERVICE = os.environ.get("EO_ASSETS_VERIFY_SERVICE", "local") != "local"
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """From here on the session is guarded, see loopback_guard."""
-    if not REMOTE_SERVICE and why_not() is None:
-        config.stash[GUARD] = stand_guard(Path(tempfile.mkdtemp(prefix="loopback-guard-")) / "refused.jsonl")
+    reason = "a real service is to be reached" if REMOTE_SERVICE else why_not()
+    if reason is None:
+        try:
+            config.stash[GUARD] = stand_guard(Path(tempfile.mkdtemp(prefix="loopback-guard-")) / "refused.jsonl")
+        except OSError as error:
+            reason = str(error)
+    if reason is not None:
+        config.stash[UNGUARDED] = reason
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,7 +43,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     """Say what is left out before anything runs."""
     said = [] if SHARED.is_dir() else ["no shared folder beside the checkout: tests marked `shared` are deselected"]
     if GUARD not in config.stash:
-        reason = "a real service is to be reached" if REMOTE_SERVICE else why_not()
+        reason = config.stash[UNGUARDED]
         said.append(f"connections are watched in this process only, not in those that it starts: {reason}")
     return said
 

@@ -132,6 +132,9 @@ def stand_guard(log: Path) -> Guard:
     """Fork, and return in the child, guarded; the parent supervises it and ends with its exit status.
 
     Within a guarded session, the outer supervisor goes on guarding and its log is used.
+
+    Raises:
+        OSError: in the child, the system refused; it goes on unguarded.
     """
     outer = os.environ.get(LOG_VARIABLE)
     if outer:
@@ -148,7 +151,12 @@ def stand_guard(log: Path) -> Guard:
         _supervise(child, ours, log)
     ours.close()
     _end_with_parent()
-    listener = _install_filter()
+    try:
+        listener = _install_filter()
+    except OSError:
+        theirs.close()
+        os.environ.pop(LOG_VARIABLE)
+        raise
     socket.send_fds(theirs, [b"."], [listener])
     os.close(listener)
     theirs.recv(1)  # the supervisor listens from here on
@@ -223,6 +231,9 @@ def _supervise(child: int, channel: socket.socket, log: Path) -> NoReturn:
                     poll.unregister(descriptor)
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
+                with suppress(OSError):
+                    log.unlink()
+                    log.parent.rmdir()
                 _end_as(status)
 
 
