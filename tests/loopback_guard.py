@@ -61,8 +61,8 @@ class Probe:
 
 RAY_DASHBOARD = "ray/dashboard/dashboard.py"
 PROBES = (
-    Probe("8.8.8.8", 80, True, "", "Ray: which of this machine's addresses faces the network? Sends nothing"),
-    Probe("8.8.8.8", 53, True, "", "the same"),
+    Probe("8.8.8.8", DNS_PORT, True, "", "Ray: which of this machine's addresses faces the network? Sends nothing"),
+    Probe("2001:4860:4860::8888", DNS_PORT, True, "", "the same for IPv6"),
     Probe("169.254.169.254", 80, False, RAY_DASHBOARD, "Ray: in which cloud is this? Also with usage reports off"),
     Probe("", DNS_PORT, True, RAY_DASHBOARD, "the same, by the name metadata.google.internal"),
 )

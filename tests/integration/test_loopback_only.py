@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import os
 import shutil
 import socket
 import subprocess
@@ -19,12 +20,12 @@ import pytest
 from pytest_socket import SocketConnectBlockedError
 
 from resources.ray_cluster import RayCluster
-from tests.loopback_guard import PROBES, RAY_DASHBOARD, Attempt, Guard
+from tests.loopback_guard import LOG_VARIABLE, PROBES, RAY_DASHBOARD, Attempt, Guard
 
 pytestmark = pytest.mark.guarded
 
 # Addresses of TEST-NET-2, which no host has (RFC 5737): one for each test.
-IN_PROCESS, IN_PYTHON, IN_SHELL, IN_SESSION, DETACHED, DATAGRAM = (f"198.51.100.{i}" for i in range(1, 7))
+IN_PROCESS, IN_PYTHON, IN_SHELL, IN_SESSION, DETACHED, DATAGRAM, UNGUARDED = (f"198.51.100.{i}" for i in range(1, 8))
 CONNECT = "import socket, sys; sys.exit(socket.socket().connect_ex((sys.argv[1], 80)))"
 
 
@@ -147,23 +148,39 @@ def test_ray_sends_no_usage_reports(local_ray: None) -> None:
     assert not usage_stats_enabled()
 
 
-def test_a_session_in_which_a_process_leaves_the_machine_fails_and_says_which(
-    refused: Callable[[str], list[Attempt]], tmp_path: Path
-) -> None:
-    refused(IN_SESSION)
-    tests = Path(__file__).parents[1]
-    copy = tmp_path / "tests"
+def session_that_leaves(folder: Path, address: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A session of its own with one test, which passes, and whose child connects to an address."""
+    tests, copy = Path(__file__).parents[1], folder / "tests"
     copy.mkdir()
     for name in ("conftest.py", "loopback_guard.py"):
         shutil.copy(tests / name, copy / name)
     (copy / "test_leaves.py").write_text(
         "import subprocess, sys\n"
         "def test_that_passes_all_the_same():\n"
-        f"    subprocess.run([sys.executable, '-I', '-c', {CONNECT!r}, {IN_SESSION!r}])\n"
+        f"    subprocess.run([sys.executable, '-I', '-c', {CONNECT!r}, {address!r}])\n"
     )
-    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_a_session_in_which_a_process_leaves_the_machine_fails_and_says_which(
+    refused: Callable[[str], list[Attempt]], tmp_path: Path
+) -> None:
+    refused(IN_SESSION)
+    ended = session_that_leaves(tmp_path, IN_SESSION)
     assert ended.returncode == pytest.ExitCode.TESTS_FAILED, ended.stdout + ended.stderr
     assert "1 passed" in ended.stdout
     assert f"tcp://{IN_SESSION}:80 by process" in ended.stdout and CONNECT in ended.stdout
+
+
+def test_a_session_that_the_system_lets_none_guard_says_so(
+    refused: Callable[[str], list[Attempt]], tmp_path: Path
+) -> None:
+    """A process has one supervisor at most, so an inner session that does not know of the outer one gets none."""
+    refused(UNGUARDED)
+    ended = session_that_leaves(tmp_path, UNGUARDED, **{LOG_VARIABLE: ""})
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "connections are watched in this process only, not in those that it starts: " in ended.stdout
