@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pytest_socket import socket_allow_hosts
 
-from .loopback_guard import Guard, stand_guard, why_not
+from .loopback_guard import Guard, stand_guard
+from .loopback_supervisor import why_not
 
 SHARED = Path(__file__).parents[2] / "shared"
 GUARD = pytest.StashKey[Guard]()

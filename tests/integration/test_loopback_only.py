@@ -152,7 +152,7 @@ def session_that_leaves(folder: Path, address: str, **environment: str) -> subpr
     """A session of its own with one test, which passes, and whose child connects to an address."""
     tests, copy = Path(__file__).parents[1], folder / "tests"
     copy.mkdir()
-    for name in ("conftest.py", "loopback_guard.py"):
+    for name in ("conftest.py", "loopback_guard.py", "loopback_supervisor.py"):
         shutil.copy(tests / name, copy / name)
     (copy / "test_leaves.py").write_text(
         "import subprocess, sys\n"
