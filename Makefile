@@ -8,12 +8,13 @@ DEMO := demo-project
 SOURCES := eo_assets resources jobs tests
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-data ui test lint format lock imagery clean
+.PHONY: help install demo demo-data ui test verify-sentinel-hub lint format lock imagery clean
 
 help:
 	@echo "make demo     fetch real imagery and make a map of it with the whole graph"
 	@echo "make ui       open the Dagster UI on the demo"
 	@echo "make test     run the tests"
+	@echo "make verify-sentinel-hub   the contract tests on the service of EO_ASSETS_VERIFY_SERVICE (default: local)"
 	@echo "make lint     ruff and mypy"
 	@echo "make lock     pin the dependencies anew"
 	@echo "make clean    remove the demo's project folder"
@@ -49,6 +50,10 @@ ui: demo-data
 
 test: $(VENV)/installed-dev $(IMAGERY)/fetched
 	$(BIN)/python -m pytest
+
+# A real service costs up to 200 processing units a run: docs/sentinel-hub-compatibility.md.
+verify-sentinel-hub: $(VENV)/installed-dev
+	$(BIN)/python -m pytest tests/contract -s
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check $(SOURCES)

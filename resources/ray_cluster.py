@@ -88,6 +88,8 @@ class RayCluster(RayResource):  # type: ignore[misc]
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             # Ray gives its workers nice 15, behind everything else on the machine.
             os.environ.setdefault("RAY_worker_niceness", "0")
+            # Ray tells its makers about each cluster, and asks the cloud's metadata address where it runs.
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             # RAY_AUTH_MODE is left to Ray, which turns tokens on for a new cluster: set here, after the import, it
             # would reach the children and not this process, and Ray would refuse itself.
             logging.getLogger("ray").setLevel(logging.ERROR)
