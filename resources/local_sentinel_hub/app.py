@@ -150,7 +150,7 @@ def _process(service: Service, call: Call) -> Response:
     job = Job(request, request.grid, service.collections(), request.geometry)
     responses = request.output.responses
     with service.renderers, tempfile.TemporaryDirectory(prefix="local-sentinel-hub-") as folder:
-        units = render(job, Path(folder), service.limits)
+        units = render(job, Path(folder), service.limits.of_response)
         headers = {"x-processingunits-spent": f"{units:.4f}"}
         if len(responses) == 1 and "tar" not in call.accept:
             content = (Path(folder) / f"{responses[0].identifier}.{responses[0].extension}").read_bytes()

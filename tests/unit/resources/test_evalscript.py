@@ -176,7 +176,7 @@ function updateOutputMetadata(scenes, i, o) { o.userData = scenes.orbits.map(x =
         arrays[0][:] = [[3] * 8, [2] * 8]
         process.run(8)
         assert results[0].tolist() == [[3] * 8, [2] * 8]
-        assert process.finish() == ["c", "b"]
+        assert process.finish() == '["c","b"]'
 
 
 def test_scenes_that_the_script_made_up_are_refused() -> None:
