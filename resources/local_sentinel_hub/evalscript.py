@@ -81,6 +81,11 @@ class ScriptProcess:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """The id of the script's process."""
+        return self._child.pid
+
     def __enter__(self) -> ScriptProcess:
         return self
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from py_mini_racer import JSEvalException, JSOOMException, MiniRacer
+from py_mini_racer import JSEvalException, MiniRacer
 
 FOLDER = Path(__file__).parent
 DRIVER = ("describe", "begin", "allocate", "memory", "run", "finish")
@@ -40,6 +40,13 @@ class Runner:
         self._shared = memoryview(shared)
         self._memory = memoryview(b"")
         self._input_bytes = 0
+        self._commands: dict[str, Callable[[Any], Any]] = {
+            "load": self.load,
+            "begin": self.begin,
+            "allocate": self.allocate,
+            "run": self.run,
+            "finish": self.finish,
+        }
 
     def load(self, script: str) -> Any:
         """Evaluate the script and answer what its setup() declares."""
@@ -67,17 +74,16 @@ class Runner:
         """Call updateOutputMetadata() and answer the user data, refused if larger than `limit` characters."""
         return self._driver["finish"](limit)
 
-
-def answer(command: Callable[[Any], Any], argument: Any) -> dict[str, Any]:
-    """What the parent reads: {ok: JSON text or null} or {error: message}. No exception ends the process."""
-    try:
-        return {"ok": command(argument)}
-    except JSOOMException:
-        return {"error": "the evalscript used up its JavaScript heap; keep less data between pixels"}
-    except JSEvalException as error:
-        return {"error": str(error)[:4000]}
-    except Exception as error:
-        return {"error": f"the evalscript can't be run ({type(error).__name__}); simplify the script"}
+    def answer(self, name: str, argument: Any) -> dict[str, Any]:
+        """What the parent reads: {ok: JSON text or null} or {error: message}. No exception ends the process."""
+        try:
+            return {"ok": self._commands[name](argument)}
+        except JSEvalException as error:
+            if self._racer.was_hard_memory_limit_reached():
+                return {"error": "the evalscript used up its JavaScript heap; keep less data between pixels"}
+            return {"error": str(error)[:4000]}
+        except Exception as error:
+            return {"error": f"the evalscript can't be run ({type(error).__name__}); simplify the script"}
 
 
 def _drop_rights(cpu_s: int, data_bytes: int) -> None:
@@ -118,17 +124,10 @@ def main() -> None:
     os.close(fd)
     runner = Runner(shared, heap_bytes)
     _drop_rights(cpu_s, data_bytes)
-    commands: dict[str, Callable[[Any], Any]] = {
-        "load": runner.load,
-        "begin": runner.begin,
-        "allocate": runner.allocate,
-        "run": runner.run,
-        "finish": runner.finish,
-    }
     print(json.dumps({"ok": "ready"}), flush=True)
     for line in sys.stdin:
         name, argument = json.loads(line)
-        reply = json.dumps(answer(commands[name], argument), ensure_ascii=False)
+        reply = json.dumps(runner.answer(name, argument), ensure_ascii=False)
         sys.stdout.buffer.write(reply.encode("utf-8", "replace") + b"\n")
         sys.stdout.buffer.flush()
 

@@ -94,6 +94,11 @@ class ScriptChild:
             self.close()
             raise
 
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
     def ask(self, command: str, argument: object) -> Any:
         """Send a command and wait for its answer (JSON).
 
@@ -186,8 +191,10 @@ def _readable(message: str) -> str:
     match = V8_MESSAGE.match(message)
     if match is None:
         text = message.strip().split("\n")[0]
-    elif match["rule"] or match["source"] == DRIVER:
-        text = match["text"]  # of the service's own code, whose lines mean nothing to the script's author
+    elif match["rule"]:
+        text = match["text"]
+    elif match["source"] == DRIVER:  # the service's own code, whose lines mean nothing to the script's author
+        text = f"what the script returned can't be used: {match['text']}"
     else:
         text = f"line {match['line']}: {match['text']}"
     text = "".join(character if character.isprintable() else "\ufffd" for character in text)
