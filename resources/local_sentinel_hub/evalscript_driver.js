@@ -149,7 +149,7 @@
     const argument = plan.fusion
       ? `{${plan.sources.map((source, i) => `${stringify(source.datasource)}:s${i}`).join(",")}}` : "s0";
     const arrays = layout.inputs.map((_, i) => `const i${i}=I[${i}];`).join("");
-    const single = state.outputs.length === 1 && state.outputs[0].id === "default";
+    const single = state.outputs.length === 1;
     const writes = state.outputs.map((output, i) => write(output, i, single)).join("");
     const nothing = layout.silent ? "if(r===undefined||r===null)continue;" : "";
     const source = `"use strict";const N=${layout.pixels};${arrays}for(let p=0;p<count;p++){${samples}` +

@@ -344,7 +344,7 @@ def test_a_foreign_script_is_answered_while_others_are_served(
 def test_a_tile_that_is_too_large_is_refused_before_a_file_of_it_is_there(
     world: tuple[Path, Imagery], tmp_path: Path
 ) -> None:
-    request = parse_process_request(body(Case(script("return [1];", output="{id: 'a', bands: 2}"), "", 64, "a")))
+    request = parse_process_request(body(Case(script("return [1, 1];", output="{id: 'a', bands: 2}"), "", 64, "a")))
     job = Job(request, request.grid, load_collections(world[0]))
     assert ScriptLimits().of_response.output_bytes < ScriptLimits().output_bytes
     render(job, tmp_path, ScriptLimits(output_bytes=2 * 64 * 64))
