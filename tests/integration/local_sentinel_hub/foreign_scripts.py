@@ -26,7 +26,7 @@ def script(pixel: str, extra: str = "", output: str = "{bands: 1, sampleType: 'U
 
 @dataclass(frozen=True)
 class Case:
-    """A script, a pattern of the message that its author reads, and the raster's side in pixels."""
+    """A script, what its author reads (one of the texts between bars), and the raster's side in pixels."""
 
     text: str
     said: str
@@ -38,7 +38,7 @@ CASES = {
     "endless loop": Case(script("while (true) {}"), "stopped after 3 s in one call: is there an endless loop?"),
     "ArrayBuffer bomb": Case(
         script("const all = []; while (true) all.push(new Uint8Array(1 << 24).fill(1));"),
-        "line 3: RangeError: Array buffer allocation failed",
+        "line 3: RangeError: Array buffer allocation failed | the evalscript ran out of memory",
     ),
     "huge string": Case(script("let t = 'x'; while (true) t += t;"), "line 3: RangeError: Invalid string length"),
     "throws": Case(script("throw new Error('no such luck \\ud800');"), "line 3: Error: no such luck \ufffd"),
