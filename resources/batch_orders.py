@@ -73,7 +73,7 @@ class OrderBook:
         """Write down a new order."""
         now = dt.datetime.now(dt.UTC)
         made = Order(
-            f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}",
+            f"{now:%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}",
             service,
             dict(tiles),
             estimate,

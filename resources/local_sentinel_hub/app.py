@@ -100,7 +100,7 @@ def _process(service: Service, call: Call) -> Response:
     job = Job(request, request.grid, service.collections(), request.geometry)
     responses = request.output.responses
     with service.renderers, tempfile.TemporaryDirectory(prefix="local-sentinel-hub-") as folder:
-        units = render(job, Path(folder), service.limits)
+        units = render(job, Path(folder), service.limits.of_response)
         call.note["units"] = round(units, 6)
         service.charge(units)
         headers = {"x-processingunits-spent": f"{units:.4f}"}

@@ -8,9 +8,11 @@ an EvalscriptError.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -65,14 +67,24 @@ class ScriptProcess:
         Raises:
             EvalscriptError: the script does not compile, throws, breaks a rule of evalscript V3, or overran its limits.
         """
-        self._child = ScriptChild(limits or ScriptLimits())
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise EvalscriptError(
+                "the evalscript is no Unicode text: it holds half of a surrogate pair; save it as UTF-8"
+            )
+        self.limits = limits or ScriptLimits()
+        self._child = ScriptChild(self.limits)
         try:
-            answer = self._child.ask("load", text)
+            answer = _parsed(self._child.ask("load", text))
             with _checked():
                 self.setup: ScriptSetup = parse_setup(text, answer)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def pid(self) -> int:
+        """The id of the script's process."""
+        return self._child.pid
 
     def __enter__(self) -> ScriptProcess:
         return self
@@ -95,15 +107,20 @@ class ScriptProcess:
             "outputs": outputs,
             "metadata": metadata,
         }
-        answer = self._child.ask("begin", plan)
+        answer = _parsed(self._child.ask("begin", plan))
         with _checked():
             keep = tuple(_positions(chosen, len(s.scenes)) for chosen, s in zip(answer["keep"], sources, strict=True))
             return Plan(keep, parse_outputs(answer["outputs"], self.setup.outputs))
 
     def allocate(
-        self, pixels: int, counts: Sequence[int], inputs: Sequence[InputArray], outputs: Sequence[ScriptOutput]
+        self,
+        pixels: int,
+        counts: Sequence[int],
+        inputs: Sequence[InputArray],
+        outputs: Sequence[ScriptOutput],
+        silent: bool = False,
     ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        """Make room for blocks of at most `pixels` pixels.
+        """Make room for blocks of at most `pixels` pixels. Where `silent`, evaluatePixel() may return nothing.
 
         Returns:
             Input arrays (samples, pixels) and output arrays (bands, pixels), views of shared memory in the order given:
@@ -118,20 +135,19 @@ class ScriptProcess:
             raise EvalscriptError(
                 f"one row of pixels takes {asked_mb} MB, the limit is {limit_mb} MB; ask for fewer dates"
             )
-        described = [
-            {"source": i.source, "band": i.band, "type": _js_type(i.dtype), "samples": i.samples, "scale": i.scale}
-            for i in inputs
-        ]
+        offsets = [0, *accumulate(sizes)]
         layout = {
             "pixels": pixels,
             "counts": list(counts),
-            "inputs": described,
-            "results": len(outputs),
+            "inputs": [_described(entry, offset) for entry, offset in zip(inputs, offsets, strict=False)],
+            "input_bytes": offsets[len(inputs)],
+            "results": offsets[len(inputs) : -1],
+            "bytes": offsets[-1],
+            "silent": silent,
         }
         self._child.ask("allocate", layout)
-        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
         views = [
-            np.frombuffer(self._child.shared, dtype, shape[0] * shape[1], int(offset)).reshape(shape)
+            np.frombuffer(self._child.shared, dtype, shape[0] * shape[1], offset).reshape(shape)
             for shape, dtype, offset in zip(shapes, dtypes, offsets[:-1], strict=True)
         ]
         return views[: len(inputs)], views[len(inputs) :]
@@ -140,10 +156,12 @@ class ScriptProcess:
         """Evaluate the first `count` pixels of the block."""
         self._child.ask("run", count)
 
-    def finish(self) -> Any:
-        """Run updateOutputMetadata() and return outputMetadata.userData (JSON), None if the script set none."""
-        answer = self._child.ask("finish", None)
-        return answer.get("userData") if isinstance(answer, dict) else None
+    def finish(self) -> str:
+        """Run updateOutputMetadata() and return outputMetadata.userData as JSON text, `null` if the script set none.
+
+        It is not parsed, because a few megabytes of JSON can become a hundred times that as Python objects.
+        """
+        return str(self._child.ask("finish", self.limits.metadata_chars))
 
     def close(self) -> None:
         """End the process, whatever it does, and give its memory back. May be called twice."""
@@ -174,6 +192,26 @@ def _checked() -> Iterator[None]:
         raise EvalscriptError(f"the script's answers are not of the form that evalscript V3 has: {error}") from error
 
 
+def _parsed(text: Any) -> Any:
+    """An answer of the script's process. Its size is bounded there and in ScriptChild; its form is anything."""
+    try:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        raise EvalscriptError("the script's answers are no JSON of a few levels; simplify what it returns") from None
+
+
+def _described(entry: InputArray, offset: int) -> dict[str, Any]:
+    """An input as the driver reads it; `offset` is its first byte in the block."""
+    return {
+        "source": entry.source,
+        "band": entry.band,
+        "type": _js_type(entry.dtype),
+        "samples": entry.samples,
+        "scale": entry.scale,
+        "offset": offset,
+    }
+
+
 def _js_type(dtype: np.dtype[Any]) -> str:
     """The driver's name of a typed array, `UINT16` for numpy's uint16."""
     if dtype.name not in JS_TYPES:
@@ -183,6 +221,8 @@ def _js_type(dtype: np.dtype[Any]) -> str:
 
 def _positions(chosen: Any, count: int) -> tuple[int, ...]:
     """The scenes that preProcessScenes() kept, by position; a scene that it made up is refused."""
-    if not isinstance(chosen, list) or any(not isinstance(i, int) or not 0 <= i < count for i in chosen):
+    if not isinstance(chosen, list) or any(type(i) is not int or not 0 <= i < count for i in chosen):
         raise EvalscriptError("preProcessScenes() must return scenes that it was given, not new ones")
+    if len(set(chosen)) < len(chosen):
+        raise EvalscriptError("preProcessScenes() must return each scene that it was given at most once")
     return tuple(chosen)

@@ -1,20 +1,34 @@
-// Runs one evalscript over blocks of pixels. The worker evaluates this file once, BEFORE the script, and talks to the
-// frozen object that it yields. The script's functions are looked up by name when needed, because a script may declare
-// them with `function`, `const` or `let`.
-const __evalscript_driver__ = (function () {
+// Runs one evalscript over blocks of pixels. The worker evaluates this file once, BEFORE the script, and keeps the object
+// that it yields: no name leads to it. The script's functions are looked up by name when needed, because a script may
+// declare them with `function`, `const` or `let`.
+//
+// The script can replace every built-in. So what is used after it has run is kept here in constants, the code is strict
+// (a strict function shows neither itself nor its arguments to `caller` or to a stack trace), and pixels lie in a
+// SharedArrayBuffer: the worker holds its address, and unlike an ArrayBuffer it can be neither detached nor moved.
+(function () {
+  "use strict";
   const stringify = JSON.stringify, parse = JSON.parse, isArray = Array.isArray, floor = Math.floor;
+  const Compile = Function, Memory = SharedArrayBuffer, Day = Date;
+  // Characters of JSON in an answer about the script itself; the limit of userData is the worker's.
+  const ANSWER = 1 << 20;
   const ARRAYS = {
     UINT8: Uint8Array, INT8: Int8Array, UINT16: Uint16Array, INT16: Int16Array,
     UINT32: Uint32Array, INT32: Int32Array, FLOAT32: Float32Array, FLOAT64: Float64Array,
   };
   const RANGES = { AUTO: [0, 255], UINT8: [0, 255], INT8: [-128, 127], UINT16: [0, 65535], INT16: [-32768, 32767] };
   const state = { outputs: null, scenes: {}, metadata: {}, outputMetadata: {}, inputs: [], results: [], run: null };
+  let memory = null;
 
   // A broken rule of evalscript V3, as against a fault of the script: reported without a line, because it has none.
   function refuse(message) {
     const error = new Error(message);
     error.name = "Rule";
     throw error;
+  }
+
+  function bounded(text, limit, what) {
+    if (text !== undefined && text.length > limit) refuse(`${what} is larger than ${limit} characters of JSON; return less`);
+    return text;
   }
 
   function list(value) {
@@ -26,6 +40,7 @@ const __evalscript_driver__ = (function () {
     if (typeof evaluatePixel !== "function") refuse("the script has no function evaluatePixel()");
     const answer = setup();
     if (!answer || typeof answer !== "object") refuse("setup() must return an object with input and output");
+    if (typeof answer.then === "function") refuse("setup() returned a Promise; it can't be async");
     let inputs = list(answer.input);
     if (inputs.every((entry) => typeof entry === "string")) inputs = [{ bands: inputs }];
     const outputs = list(answer.output).map((entry) => {
@@ -37,13 +52,13 @@ const __evalscript_driver__ = (function () {
         nodataValue: output.nodataValue,
       };
     });
-    return stringify({
+    return bounded(stringify({
       inputs: inputs.map((entry) => ({
         datasource: entry.datasource, bands: list(entry.bands), units: list(entry.units), mosaicking: entry.mosaicking,
       })),
       outputs,
       mosaicking: answer.mosaicking,
-    });
+    }), ANSWER, "what setup() returned");
   }
 
   // An array of scenes that is also reachable as scenes.orbits, since scripts use both.
@@ -65,12 +80,18 @@ const __evalscript_driver__ = (function () {
     const found = kept.map((scenes) => (plan.mosaicking === "ORBIT" ? { orbits: scenes } : { tiles: scenes }));
     state.scenes = plan.fusion ? byDatasource(plan, found) : found[0];
     if (plan.mosaicking === "ORBIT" && typeof updateOutput === "function") resize(plan, kept);
-    return stringify({ keep: kept.map((scenes) => scenes.map((scene) => scene.__idx)), outputs: state.outputs });
+    const keep = kept.map((scenes) => scenes.map((scene) => scene.__idx));
+    return bounded(stringify({ keep, outputs: state.outputs }), ANSWER, "what preProcessScenes() or updateOutput() chose");
+  }
+
+  // What updateOutput() sees of a scene: `date` as the documentation has it, beside what evaluatePixel() sees.
+  function dated(scene) {
+    return { ...scene, date: new Day(scene.dateFrom) };
   }
 
   function preProcess(plan, kept) {
     const given = plan.sources.map((source, i) => ({
-      from: new Date(source.from), to: new Date(source.to), scenes: { orbits: kept[i] },
+      from: new Day(source.from), to: new Day(source.to), scenes: { orbits: kept[i] },
     }));
     const collections = plan.fusion ? byDatasource(plan, given) : given[0];
     const answer = preProcessScenes(collections) || collections;
@@ -85,7 +106,7 @@ const __evalscript_driver__ = (function () {
   function resize(plan, kept) {
     const outputs = {};
     state.outputs.forEach((output) => { outputs[output.id] = { bands: output.bands }; });
-    const collections = kept.map((scenes) => ({ scenes: both(scenes) }));
+    const collections = kept.map((scenes) => ({ scenes: both(scenes.map(dated)) }));
     updateOutput(outputs, plan.fusion ? byDatasource(plan, collections) : collections[0]);
     state.outputs.forEach((output) => { output.bands = (outputs[output.id] || output).bands; });
   }
@@ -96,15 +117,18 @@ const __evalscript_driver__ = (function () {
     return named;
   }
 
-  // layout: {pixels, counts, inputs: [{source, band, type, samples, scale}]}: pixels is the block's capacity, counts the
-  // number of scenes a source, samples the same for an input (1 for SIMPLE), scale turns digital numbers to units.
+  // layout: {bytes, pixels, counts, silent, inputs: [{source, band, type, samples, scale, offset}], results: [offset]}:
+  // pixels is the block's capacity, counts the number of scenes a source, samples the same for an input (1 for SIMPLE),
+  // scale turns digital numbers to units, offset is a place in the block's memory. Silent: no image is asked for.
   function allocate(text) {
     const layout = parse(text);
-    state.layout = layout;
-    state.inputs = layout.inputs.map((input) => new ARRAYS[input.type](input.samples * layout.pixels));
-    state.results = state.outputs.map((output) => {
+    memory = new Memory(layout.bytes);
+    state.inputs = layout.inputs.map(
+      (input) => new ARRAYS[input.type](memory, input.offset, input.samples * layout.pixels),
+    );
+    state.results = state.outputs.map((output, i) => {
       const kind = output.sampleType === "AUTO" ? "UINT8" : output.sampleType;
-      return new ARRAYS[kind](output.bands * layout.pixels);
+      return new ARRAYS[kind](memory, layout.results[i], output.bands * layout.pixels);
     });
     state.run = compile(layout);
   }
@@ -125,11 +149,13 @@ const __evalscript_driver__ = (function () {
     const argument = plan.fusion
       ? `{${plan.sources.map((source, i) => `${stringify(source.datasource)}:s${i}`).join(",")}}` : "s0";
     const arrays = layout.inputs.map((_, i) => `const i${i}=I[${i}];`).join("");
-    const single = state.outputs.length === 1 && state.outputs[0].id === "default";
+    const single = state.outputs.length === 1;
     const writes = state.outputs.map((output, i) => write(output, i, single)).join("");
-    const source = `const N=${layout.pixels};${arrays}for(let p=0;p<count;p++){${samples}` +
-      `const r=evaluatePixel(${argument},scenes,metadata,{},outputMetadata);${writes}}`;
-    return new Function("I", "O", "count", "scenes", "metadata", "outputMetadata", "pick", "wrong", "level", source);
+    const nothing = layout.silent ? "if(r===undefined||r===null)continue;" : "";
+    const source = `"use strict";const N=${layout.pixels};${arrays}for(let p=0;p<count;p++){${samples}` +
+      `const r=evaluatePixel(${argument},scenes,metadata,{},outputMetadata);${nothing}${writes}}` +
+      "\n//# sourceURL=evalscript-driver";
+    return new Compile("I", "O", "count", "scenes", "metadata", "outputMetadata", "pick", "wrong", "level", source);
   }
 
   function write(output, i, single) {
@@ -148,6 +174,8 @@ const __evalscript_driver__ = (function () {
     let value = result;
     if (!(single && (typeof result !== "object" || isArray(result) || ArrayBuffer.isView(result)))) value = result[id];
     if (value === undefined || value === null) {
+      if (typeof result.then === "function") refuse("evaluatePixel() returned a Promise; it can't be async");
+      if (typeof result.next === "function") refuse("evaluatePixel() returned an iterator; it can't be a generator");
       refuse(`Output ${id} requested but evaluatePixel() returned only: ${Object.keys(result).join(", ")}`);
     }
     return typeof value === "object" ? value : [value];
@@ -169,17 +197,21 @@ const __evalscript_driver__ = (function () {
     );
   }
 
-  function finish() {
+  // limit: characters of JSON.
+  function finish(limit) {
     if (typeof updateOutputMetadata === "function") {
       updateOutputMetadata(state.scenes, state.metadata, state.outputMetadata);
     }
     const answer = state.outputMetadata.userData;
-    return stringify({ userData: answer === undefined ? null : answer });
+    let text;
+    try {
+      text = stringify(answer);
+    } catch (error) {
+      refuse(`outputMetadata.userData can't be written as JSON: ${error}`);
+    }
+    return bounded(text === undefined ? "null" : text, limit, "outputMetadata.userData");
   }
 
-  return Object.freeze({
-    describe, begin, allocate, run, finish,
-    input: (i) => state.inputs[i].buffer,
-    result: (i) => state.results[i].buffer,
-  });
+  return { describe, begin, allocate, run, finish, memory: () => memory };
 })();
+//# sourceURL=evalscript-driver

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -82,11 +81,12 @@ def render(job: Job, folder: Path, limits: ScriptLimits) -> float:
         sources = bind(job, script.setup)
         plan = script.begin([_offer(source, script.setup) for source in sources], _metadata(sources, script.setup))
         slots = _kept(sources, plan, script.setup)
+        check_size_of_outputs(job, plan.outputs, limits.output_bytes)
         _run(job, script, sources, slots, plan, folder)
         userdata = script.finish()
         for response in job.request.output.responses:
             if response.identifier == USERDATA:
-                (folder / f"{USERDATA}.json").write_text(json.dumps(userdata), encoding="utf-8")
+                (folder / f"{USERDATA}.json").write_text(userdata, encoding="utf-8")
     return _units(job, sources, slots, plan.outputs)
 
 
@@ -104,6 +104,19 @@ def check_responses(request: ProcessRequest, setup: ScriptSetup) -> None:
             raise bad_payload(
                 f"output {response.identifier} is an image; only userdata can be had as JSON", "output.responses"
             )
+
+
+def check_size_of_outputs(job: Job, outputs: tuple[ScriptOutput, ...], limit: int) -> None:
+    """Refuse images of more than `limit` bytes together, before any of them is begun."""
+    asked = {response.identifier for response in job.request.output.responses}
+    pixels = job.grid.shape[0] * job.grid.shape[1]
+    size = sum(max(o.bands, 1) * o.dtype.itemsize * pixels for o in outputs if o.id in asked)
+    if size > limit:
+        bands = ", ".join(f"{o.id}: {o.bands}" for o in outputs if o.id in asked)
+        raise EvalscriptError(
+            f"the outputs take {size / 2**20:.0f} MB ({pixels} pixels, bands {bands}), the limit is "
+            f"{limit / 2**20:.0f} MB; ask for fewer outputs, bands or dates, or for smaller tiles"
+        )
 
 
 def bind(job: Job, setup: ScriptSetup) -> list[Source]:
@@ -155,6 +168,8 @@ def _scale(collection: Collection, name: str, unit: str | None) -> float | None:
     if band is None:
         known = ", ".join([*collection.bands, DATA_MASK])
         raise EvalscriptError(f"Dataset {collection.type} has no band {name}; it has: {known}")
+    if unit is not None:
+        unit = unit.upper()  # scripts write "reflectance" too
     if unit not in (None, band.units, FALLBACK_UNITS):
         raise EvalscriptError(
             f"band {name} of {collection.type} has no unit {unit}; it has: {band.units}, {FALLBACK_UNITS}"
@@ -202,7 +217,8 @@ def _run(
         ]
         rows = _rows(job.grid, inputs, plan.outputs)
         width = job.grid.shape[1]
-        arrays, results = script.allocate(rows * width, [len(s) for s in slots], inputs, plan.outputs)
+        counts = [len(s) for s in slots]
+        arrays, results = script.allocate(rows * width, counts, inputs, plan.outputs, silent=not any(files))
         readers = [stack.enter_context(_reader(job, source)) for source in sources]
         for start in range(0, job.grid.shape[0], rows):
             stop = min(start + rows, job.grid.shape[0])

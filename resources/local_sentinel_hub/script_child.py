@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +23,47 @@ WORKER = Path(__file__).with_name("evalscript_worker.py")
 PAGE = mmap.PAGESIZE
 # Room for one block. The file is sparse: only what a block touches takes memory.
 SHARED_BYTES = 256 << 20
-ANSWER_LIMIT_BYTES = 32 << 20
-V8_MESSAGE = re.compile(r"^<anonymous>:(?P<line>\d+): (?P<rule>Rule: )?(?P<text>[^\n]*)")
+V8_MESSAGE = re.compile(r"^(?P<source>[^\n]*?):(?P<line>\d+): (?P<rule>Rule: )?(?P<text>[^\n]*)")
+DRIVER = "evalscript-driver"
+MESSAGE_CHARS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptLimits:
-    """What one script may use. `call_s` is wall time of one block of pixels, many times what a heavy script needs."""
+    """What one script may use, in one request or one tile of a batch request.
+
+    Attributes:
+        start_s: Wall time in which its process must be ready.
+        call_s: Wall time of one block of pixels, many times what a heavy script needs.
+        cpu_s: CPU time of the process, all in all.
+        heap_bytes: JavaScript heap of V8, which does not count typed arrays.
+        data_bytes: RLIMIT_DATA of the process, which does; V8 idles at 570 MB. Reached before rss_bytes, so that the
+            script itself sees an error, which names its line.
+        rss_bytes: Resident memory, at which the parent ends the process.
+        metadata_chars: outputMetadata.userData as JSON.
+        output_bytes: All images of a tile together, before compression. They go to disk block by block.
+        response_bytes: The same of a Process request, whose answer is put together in memory.
+    """
 
     start_s: float = 60.0
     call_s: float = 60.0
     cpu_s: int = 3600
     heap_bytes: int = 512 << 20
-    data_bytes: int = 1536 << 20
+    data_bytes: int = 1408 << 20
     rss_bytes: int = 1 << 30
+    metadata_chars: int = 8 << 20
+    output_bytes: int = 8 << 30
+    response_bytes: int = 256 << 20
+
+    @property
+    def of_response(self) -> ScriptLimits:
+        """The limits of a Process request."""
+        return replace(self, output_bytes=min(self.output_bytes, self.response_bytes))
+
+    @property
+    def answer_bytes(self) -> int:
+        """What the process may send at once: JSON quoted in JSON, in UTF-8."""
+        return 4 * self.metadata_chars + (8 << 20)
 
 
 class ScriptChild:
@@ -45,7 +72,7 @@ class ScriptChild:
     def __init__(self, limits: ScriptLimits) -> None:
         """Start the worker and wait until it is ready. Raises EvalscriptError if it does not come up."""
         self._limits = limits
-        self._received = b""
+        self._received = bytearray()
         fd = _shared_file()
         try:
             self.shared = mmap.mmap(fd, SHARED_BYTES)
@@ -67,6 +94,11 @@ class ScriptChild:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
 
     def ask(self, command: str, argument: object) -> Any:
         """Send a command and wait for its answer (JSON).
@@ -98,7 +130,7 @@ class ScriptChild:
             answer = json.loads(line)
             if "error" not in answer:
                 return answer["ok"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise EvalscriptError("the evalscript's process answered nonsense; simplify the script") from None
         raise EvalscriptError(_readable(str(answer["error"])))
 
@@ -107,7 +139,7 @@ class ScriptChild:
         deadline = time.monotonic() + timeout_s
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._received:
+            while not self._received.endswith(b"\n"):  # one question at a time: nothing follows an answer
                 if selector.select(0.05):
                     self._receive(self._process.stdout.fileno())
                 elif time.monotonic() > deadline:
@@ -115,7 +147,7 @@ class ScriptChild:
                         f"the evalscript was stopped after {timeout_s:g} s in one call: is there an endless loop?"
                     )
                 self._check_memory()
-        line, _, self._received = self._received.partition(b"\n")
+        line, self._received = bytes(self._received), bytearray()
         return line
 
     def _receive(self, fd: int) -> None:
@@ -123,8 +155,8 @@ class ScriptChild:
         if not chunk:
             raise EvalscriptError(self._cause_of_death())
         self._received += chunk
-        if len(self._received) > ANSWER_LIMIT_BYTES:
-            limit_mb = ANSWER_LIMIT_BYTES >> 20
+        if len(self._received) > self._limits.answer_bytes:
+            limit_mb = self._limits.answer_bytes >> 20
             self._kill(f"the evalscript returned more than {limit_mb} MB of metadata; return less userData")
 
     def _check_memory(self) -> None:
@@ -156,11 +188,18 @@ def resident_bytes(pid: int) -> int:
 
 
 def _readable(message: str) -> str:
-    """V8's report without its stack: `line 7: ReferenceError: x is not defined`."""
+    """V8's report without its stack, one printable line: `line 7: ReferenceError: x is not defined`."""
     match = V8_MESSAGE.match(message)
     if match is None:
-        return message.strip().split("\n")[0]
-    return match["text"] if match["rule"] else f"line {match['line']}: {match['text']}"
+        text = message.strip().split("\n")[0]
+    elif match["rule"]:
+        text = match["text"]
+    elif match["source"] == DRIVER:  # the service's own code, whose lines mean nothing to the script's author
+        text = f"what the script returned can't be used: {match['text']}"
+    else:
+        text = f"line {match['line']}: {match['text']}"
+    text = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return text if len(text) <= MESSAGE_CHARS else text[:MESSAGE_CHARS] + " ..."
 
 
 def _shared_file() -> int:

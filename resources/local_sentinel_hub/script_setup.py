@@ -13,7 +13,8 @@ from eo_assets.errors import EvalscriptError
 VERSION = re.compile(r"^\s*//\s*VERSION\s*=\s*(\d+)", re.IGNORECASE)
 # An output's name becomes a file's name, so nothing that could lead out of a folder.
 OUTPUT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
-MAX_BANDS = 4096
+MAX_BANDS, MAX_OUTPUTS = 4096, 256
+LONGEST_NAME = 100
 
 
 def parse_setup(text: str, answer: Any) -> ScriptSetup:
@@ -43,6 +44,10 @@ def parse_outputs(answer: Any, declared: Sequence[ScriptOutput] | None = None) -
     outputs = tuple(_output(entry) for entry in answer)
     if not outputs:
         raise EvalscriptError("setup() declares no output; return output: {bands: 1}, or a list with an id for each")
+    if len(outputs) > MAX_OUTPUTS:
+        raise EvalscriptError(
+            f"setup() declares {len(outputs)} outputs, the limit is {MAX_OUTPUTS}; use more bands in fewer"
+        )
     names = [output.id for output in outputs]
     if len(set(names)) < len(names):
         raise EvalscriptError(f"setup() declares an output twice: {', '.join(names)}; give each its own id")
@@ -51,27 +56,39 @@ def parse_outputs(answer: Any, declared: Sequence[ScriptOutput] | None = None) -
 
 def _input(entry: dict[str, Any]) -> ScriptInput:
     bands = entry.get("bands") or []
-    if any(not isinstance(band, str) for band in bands):
-        raise EvalscriptError(f"setup() must list input bands by name, not {bands!r}")
+    if any(not _is_name(band) for band in bands):
+        raise EvalscriptError(f"setup() must list input bands by name, not {_short(bands)}")
     units = entry.get("units") or [None]
     if len(units) == 1:
         units = units * len(bands)
     if len(units) != len(bands):
         raise EvalscriptError(f"setup() gives {len(units)} units for {len(bands)} bands; give one, or one a band")
-    if any(unit is not None and not isinstance(unit, str) for unit in units):
-        raise EvalscriptError(f"setup() must name units as text such as 'DN' or 'REFLECTANCE', not {units!r}")
+    if any(unit is not None and not _is_name(unit) for unit in units):
+        raise EvalscriptError(f"setup() must name units as text such as 'DN' or 'REFLECTANCE', not {_short(units)}")
     datasource = entry.get("datasource")
-    return ScriptInput(None if datasource is None else str(datasource), tuple(bands), tuple(units))
+    if datasource is not None and not _is_name(datasource):
+        raise EvalscriptError(f"setup() must name a datasource by its id in the request, not {_short(datasource)}")
+    return ScriptInput(datasource, tuple(bands), tuple(units))
+
+
+def _is_name(value: Any) -> bool:
+    """Whether a value of the script's can be a name, and shown in a message."""
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= LONGEST_NAME
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + " ..."
 
 
 def _output(entry: dict[str, Any]) -> ScriptOutput:
     name, sample_type, nodata = entry.get("id"), str(entry.get("sampleType")), entry.get("nodataValue")
     if not isinstance(name, str) or not OUTPUT_ID.match(name):
-        raise EvalscriptError(f"output id {name!r} is not usable: letters, digits, '_', '-' and '.' only")
+        raise EvalscriptError(f"output id {_short(name)} is not usable: letters, digits, '_', '-' and '.' only")
     if sample_type not in SAMPLE_TYPES:
-        raise EvalscriptError(f"output {name}: sampleType {sample_type!r} is none of {', '.join(SAMPLE_TYPES)}")
+        raise EvalscriptError(f"output {name}: sampleType {_short(sample_type)} is none of {', '.join(SAMPLE_TYPES)}")
     if nodata is not None and not isinstance(nodata, (int, float)):
-        raise EvalscriptError(f"output {name}: nodataValue {nodata!r} is not a number")
+        raise EvalscriptError(f"output {name}: nodataValue {_short(nodata)} is not a number")
     return ScriptOutput(name, _bands(entry.get("bands"), name, 1), sample_type, nodata)
 
 
@@ -79,18 +96,22 @@ def _bands(value: Any, name: str, least: int) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MAX_BANDS:
-        raise EvalscriptError(f"output {name}: bands must be a whole number from {least} to {MAX_BANDS}, not {value!r}")
+        raise EvalscriptError(
+            f"output {name}: bands must be a whole number from {least} to {MAX_BANDS}, not {_short(value)}"
+        )
     return value
 
 
 def _mosaicking(modes: set[Any]) -> str:
     if len(modes) > 1:
-        raise EvalscriptError(f"one mosaicking for all inputs, please: the script asks for {sorted(map(str, modes))}")
+        raise EvalscriptError(
+            f"one mosaicking for all inputs, please: the script asks for {_short(sorted(map(str, modes)))}"
+        )
     mode = modes.pop() if modes else "SIMPLE"
     if mode == "TILE":
         raise EvalscriptError(
             "mosaicking TILE is not supported by the local service; use ORBIT (scenes grouped by day)"
         )
     if mode not in ("SIMPLE", "ORBIT"):
-        raise EvalscriptError(f"mosaicking {mode!r} is none of SIMPLE, ORBIT, TILE")
+        raise EvalscriptError(f"mosaicking {_short(mode)} is none of SIMPLE, ORBIT, TILE")
     return str(mode)

@@ -96,7 +96,7 @@ class World:
     def input_folder(self) -> Path:
         return self.root / "input-data"
 
-    def walk(self, *, rebuy: bool = False) -> Walk:
+    def walk(self, *, rebuy: tuple[str, ...] = ()) -> Walk:
         imagery = Imagery.model_validate(self.imagery)
         eopatches = EOPatches.model_validate(self.eopatches)
         features = FeaturesStage(Features.model_validate(self.features), eopatches, imagery.expected_dates)
@@ -109,7 +109,7 @@ class World:
             Samples(Sampling.model_validate(self.sampling), reference, 2),
             PredictionsStage(Predictions.model_validate(self.predictions), features.plan.names, 2, self.signature),
         )
-        return Walk(stages, self.store, rebuy)
+        return Walk(stages, self.store, frozenset(rebuy))
 
     def deliver(
         self,
@@ -151,7 +151,7 @@ class World:
             recipe = f"{columns}{labels.tolist()}{kind}"
             self.store.commit("model", "model", attempt, recipe)
 
-    def run(self, *stages: str, delivery: str | None = None, rebuy: bool = False) -> dict[str, StageOutcome]:
+    def run(self, *stages: str, delivery: str | None = None, rebuy: tuple[str, ...] = ()) -> dict[str, StageOutcome]:
         work = TileWork(self.tile, stages or STAGES, delivery)
         return {outcome.stage: outcome for outcome in self.walk(rebuy=rebuy)(work)}
 

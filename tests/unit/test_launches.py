@@ -23,7 +23,7 @@ def test_every_asset_is_in_one_launch_and_comes_after_what_it_needs() -> None:
 
 
 def test_a_map_needs_everything_but_its_publication() -> None:
-    assert with_upstream(["maps"]) == set(ASSETS) - {"byoc_collection"}
+    assert with_upstream(["maps"]) == set(ASSETS) - {"byoc_collection", "cost_estimate"}
 
 
 def test_looking_behind_a_model_can_be_stopped() -> None:

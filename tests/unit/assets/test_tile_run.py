@@ -1,19 +1,18 @@
 """The driver of a run over tiles: what is known, what is worked on, what is ordered, and what becomes of a lost one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from eo_assets.assets.tile_run import TilePlan, plan_tiles, run_tiles
-from eo_assets.core.tile import Tile
 from eo_assets.errors import ServiceError
 from eo_assets.stages.walk import TileWork, Walk
-from resources.batch_jobs import Delivery
+from resources.batch_desk import Delivery
 from resources.ray_cluster import Finished, in_this_process
 
 STAGES = ("tiffs", "reference", "eopatches", "features", "samples")
-Order = Callable[[Sequence[Tile]], Iterator[Delivery | None]]
+Order = Callable[[TilePlan], Iterator[Delivery | None]]
 
 
 def here(walk: Walk, work: Iterator[Any], needs: Any) -> Iterator[Any]:
@@ -28,7 +27,7 @@ def outcomes(world: Any, order: Order, map_tiles: Any = here) -> dict[str, tuple
     return {outcome.stage: (outcome.status, outcome.reason) for outcome in told}
 
 
-def never(tiles: Sequence[Tile]) -> Iterator[Delivery | None]:
+def never(plan: TilePlan) -> Iterator[Delivery | None]:
     pytest.fail("nothing was to be ordered")
     yield
 
@@ -36,9 +35,10 @@ def never(tiles: Sequence[Tile]) -> Iterator[Delivery | None]:
 def test_a_tile_is_ordered_delivered_and_walked(world: Any) -> None:
     world.label()
 
-    def order(tiles: Sequence[Tile]) -> Iterator[Delivery | None]:
+    def order(plan: TilePlan) -> Iterator[Delivery | None]:
+        assert list(plan.recipes) == [world.tile.name]
         yield None
-        yield from (Delivery(tile, world.deliver()) for tile in tiles)
+        yield from (Delivery(tile, world.deliver()) for tile in plan.to_order)
 
     assert {status for status, _ in outcomes(world, order).values()} == {"done"}
     assert {status for status, _ in outcomes(world, never).values()} == {"up_to_date"}
@@ -47,7 +47,7 @@ def test_a_tile_is_ordered_delivered_and_walked(world: Any) -> None:
 def test_an_order_that_fails_as_a_whole_keeps_no_tile_from_what_it_does_not_concern(world: Any) -> None:
     world.label()
 
-    def order(tiles: Sequence[Tile]) -> Iterator[Delivery | None]:
+    def order(plan: TilePlan) -> Iterator[Delivery | None]:
         yield None
         raise ServiceError("the account has no processing units left")
 
@@ -59,7 +59,7 @@ def test_an_order_that_fails_as_a_whole_keeps_no_tile_from_what_it_does_not_conc
 
 def test_a_tile_that_the_service_gave_up_on_is_told_with_its_reason(world: Any) -> None:
     world.label()
-    told = outcomes(world, lambda tiles: iter([Delivery(tiles[0], None, "FATAL: script failed")]))
+    told = outcomes(world, lambda plan: iter([Delivery(plan.to_order[0], None, "FATAL: script failed")]))
     assert told["tiffs"] == ("failed", "FATAL: script failed")
     assert told["reference"][0] == "done"
 
@@ -81,7 +81,7 @@ def test_a_lost_worker_leaves_what_it_committed(world: Any) -> None:
             walk(TileWork(item.tile, ("tiffs", "reference", "eopatches"), item.delivery))
             yield Finished(item, None, "the worker was lost three times")
 
-    told = outcomes(world, lambda tiles: iter([Delivery(tiles[0], world.deliver())]), dies_after_eopatches)
+    told = outcomes(world, lambda plan: iter([Delivery(plan.to_order[0], world.deliver())]), dies_after_eopatches)
     assert {told[stage][0] for stage in ("tiffs", "reference", "eopatches")} == {"up_to_date"}
     assert told["features"] == ("failed", "the worker was lost three times")
     assert told["samples"][0] == "blocked"

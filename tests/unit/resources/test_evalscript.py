@@ -176,7 +176,7 @@ function updateOutputMetadata(scenes, i, o) { o.userData = scenes.orbits.map(x =
         arrays[0][:] = [[3] * 8, [2] * 8]
         process.run(8)
         assert results[0].tolist() == [[3] * 8, [2] * 8]
-        assert process.finish() == ["c", "b"]
+        assert process.finish() == '["c","b"]'
 
 
 def test_scenes_that_the_script_made_up_are_refused() -> None:
@@ -192,3 +192,11 @@ def test_a_script_that_breaks_javascript_harms_only_itself() -> None:
     with pytest.raises(EvalscriptError):
         inspect_script(script('{input: ["A"], output: {bands: 1}}', extra="Array.prototype.map = () => 7;"))
     assert inspect_script(script('{input: ["A"], output: {bands: 1}}')).outputs[0].bands == 1
+
+
+def test_a_single_output_may_be_returned_as_an_array_whatever_its_id() -> None:
+    with ScriptProcess(script('{input: ["A"], output: {id: "B", bands: 1, sampleType: "UINT8"}}')) as process:
+        plan = process.begin([ScriptSource(None, "", "", ())], {})
+        _, results = process.allocate(8, [1], [InputArray(0, "A", np.dtype(np.uint16), 1, None)], plan.outputs)
+        process.run(8)
+        assert results[0].tolist() == [[1] * 8]

@@ -30,10 +30,13 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("storage.structure", {"features": "elsewhere"}, NOTHING),
     ("services", {"local": {"collections": "sentinel-hub/other.yaml"}}, NOTHING),
     ("budget.max_processing_units", 1, NOTHING),
+    ("budget.require_approval", True, NOTHING),
     ("logging", {"save": False, "show": False}, NOTHING),
     ("area.files", "other.geojson", NOTHING),
     # What is asked of the service.
     ("imagery.expected_dates", 9, NOTHING),
+    ("imagery.exclude", ["2017-02-16"], NOTHING),  # only of tiles that have the date: see test_excluded_dates.py
+    ("imagery.tries", 9, NOTHING),
     ("imagery.time_interval.0", "2017-01-01", {"tiffs"}),
     ("imagery.time_interval.1", "2017-03-01", {"tiffs"}),
     ("imagery.tiff_outputs", DEMO["imagery"]["tiff_outputs"][::-1], {"tiffs"}),

@@ -92,10 +92,10 @@ def test_paid_imagery_is_kept_when_stale_and_used(world: Any) -> None:
     outcomes = world.run()
     assert outcomes["tiffs"].status == "kept"
     assert outcomes["tiffs"].good
-    assert "--rebuy" in outcomes["tiffs"].reason
+    assert f"--rebuy {world.tile.name}" in outcomes["tiffs"].reason
     assert outcomes["predictions"].good
-    assert world.run("tiffs", rebuy=True)["tiffs"].status == "failed", "it has to be delivered first"
-    again = world.run("tiffs", rebuy=True, delivery=world.deliver("request-2"))
+    assert world.run("tiffs", rebuy=(world.tile.name,))["tiffs"].status == "failed", "it has to be delivered first"
+    again = world.run("tiffs", rebuy=(world.tile.name,), delivery=world.deliver("request-2"))
     assert again["tiffs"].status == "done"
     assert "request-2" in again["tiffs"].record.attempt
 
