@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import time
 from collections.abc import Sequence
 
 from eo_assets.core.tile import Tile
-from eo_assets.errors import ApprovalNeeded, BudgetExceeded
+from eo_assets.errors import ApprovalNeeded, BudgetExceeded, TransientError
 from resources.batch_api import JobState
 from resources.batch_desk import Delivery, Desk, Steps, Wanted, arrived, pause, recipes_of
 from resources.batch_orders import NOTHING, Order
@@ -21,10 +22,13 @@ def collect(
     desk: Desk, wanted: Wanted, waiting: dict[str, Tile], jobs: Sequence[Order], reasons: dict[str, str]
 ) -> Steps:
     """Every waiting tile as its job delivers it, until all jobs have ended; `reasons`: what may be asked for again."""
-    running = list(jobs)
+    running, heard = list(jobs), time.monotonic()
     while running:
         for order in list(running):
-            state = desk.api.look(order.job)  # before the files: what a job that has ended delivered is there
+            state = _look(desk, order, heard)  # before the files: what a job that has ended delivered is there
+            if state is None:
+                continue
+            heard = time.monotonic()
             yield from arrived(desk, wanted, waiting, order)
             if state.status not in ("DONE", "FAILED", "STOPPED"):
                 _watch_cost(desk, order, state)
@@ -33,6 +37,17 @@ def collect(
                 yield from _ended(desk, wanted, waiting, order, state, reasons)
         if running:
             yield from pause(desk.polling.seconds)
+
+
+def _look(desk: Desk, order: Order, heard: float) -> JobState | None:
+    """How a job is; None while its service can't be reached. A job runs on whether we see it or not."""
+    try:
+        return desk.api.look(order.job)
+    except TransientError as error:
+        if time.monotonic() - heard > 60 * desk.polling.patience_minutes:
+            raise
+        LOG.warning("batch request %s can't be looked at, it is asked for again: %s", order.job, error)
+        return None
 
 
 def _watch_cost(desk: Desk, order: Order, state: JobState) -> None:

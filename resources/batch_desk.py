@@ -23,11 +23,13 @@ SLICE_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Polling:
-    """How often a job is looked at, and how long a stopped one must rest before it may be started again."""
+    """How often a job is looked at, how long a stopped one must rest before it may be started again, and for how long
+    a running job is waited for while its service can't be reached."""
 
     seconds: float = 60.0
     analysis_seconds: float = 5.0
     restart_minutes: float = 30.0
+    patience_minutes: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)

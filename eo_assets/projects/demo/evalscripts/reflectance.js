@@ -20,7 +20,10 @@ function updateOutput(outputs, collection) {
 }
 
 function updateOutputMetadata(scenes, inputMetadata, outputMetadata) {
-  outputMetadata.userData = { dates: scenes.orbits.map((orbit) => orbit.tiles[0].date) };
+  outputMetadata.userData = {
+    dates: scenes.orbits.map((orbit) => orbit.tiles[0].date),
+    products: scenes.orbits.map((orbit) => orbit.tiles.map((tile) => tile.dataPath).filter(Boolean)),
+  };
 }
 
 function evaluatePixel(samples) {
