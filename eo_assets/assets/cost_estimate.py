@@ -24,11 +24,17 @@ from resources.tile_store import OutputRecord, TileStore
 
 TILES_FILE, SUMMARY_FILE = "tiles.csv", "summary.json"
 SHOWN_TILES = 20
+TREES = ("n_estimators", "num_iterations", "num_iteration", "n_iter", "num_trees", "num_tree", "num_boost_round")
+LEAVES = ("num_leaves", "num_leaf", "max_leaves", "max_leaf")
+"""LightGBM's names for the number of trees and of leaves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A project's tiles and what they cost: units by paid stage, bytes before compression and CPU hours by stage."""
+    """A project's tiles and what they cost: units by paid stage, bytes before compression and CPU hours by stage.
+
+    Sampling and training are not in the hours.
+    """
 
     quote: Quote
     bytes: dict[str, int]
@@ -65,7 +71,8 @@ def estimate_of(loaded: LoadedProject, tiles: Sequence[Tile]) -> Estimate:
     asked = quote(loaded, {"tiffs": tiles, "reference": tiles})
     shapes, layers = [tile.shape for tile in tiles], stage_layers(loaded)
     sizes = {stage: raw_bytes(shapes, count, dtype) for stage, (count, dtype) in layers.items()}
-    return Estimate(asked, sizes, {stage: cpu_hours(shapes, count, stage) for stage, (count, _) in layers.items()})
+    hours = {stage: cpu_hours(shapes, count, stage) for stage, count in work_layers(loaded).items()}
+    return Estimate(asked, sizes, hours)
 
 
 def stage_layers(loaded: LoadedProject) -> dict[str, tuple[int, str]]:
@@ -81,6 +88,16 @@ def stage_layers(loaded: LoadedProject) -> dict[str, tuple[int, str]]:
         "predictions": (1, project.predictions.dtype),
         "maps": (1, project.maps.dtype),
     }
+
+
+def work_layers(loaded: LoadedProject) -> dict[str, int]:
+    """How much work a pixel is, by stage: the values that are stored, and what every leaf of the model may cost."""
+    parameters = loaded.project.model.parameters
+    trees, leaves = (
+        int(next((parameters[name] for name in names if name in parameters), default))
+        for names, default in ((TREES, 100), (LEAVES, 31))
+    )
+    return {stage: count for stage, (count, _) in stage_layers(loaded).items()} | {"predictions": trees * leaves}
 
 
 def cost_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:

@@ -35,14 +35,17 @@ UNVERIFIED = "formula not verified against an invoice"
 """What every quote says until a contract test's result against the real service is committed."""
 
 SECONDS_A_MILLION: Mapping[str, float] = {
-    "tiffs": 0.02,
-    "eopatches": 0.06,
-    "features": 0.06,
-    "reference": 0.3,
-    "predictions": 0.25,
-    "maps": 0.4,
+    "tiffs": 0.006,
+    "eopatches": 0.05,
+    "features": 0.07,
+    "reference": 1.0,
+    "predictions": 0.0005,
+    "maps": 0.06,
 }
-"""CPU seconds for a million values that a stage makes, pixels x layers; see tests/benchmarks/stage_seconds.py."""
+"""CPU seconds for a million values that a stage makes, pixels x layers (trees x leaves for predictions).
+
+Measured on the demo, as tests/benchmarks/stage_seconds.py prints them; another machine is faster or slower.
+"""
 
 
 @dataclass(frozen=True, slots=True)
