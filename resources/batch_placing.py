@@ -12,10 +12,13 @@ from resources.batch_api import JobState
 from resources.batch_desk import Delivery, Desk, Steps, Wanted, arrived, pause, recipes_of
 from resources.batch_orders import Order
 from resources.batch_side_files import read_manifest, reconcile
+from resources.sentinel_hub import http_status
 from resources.spending import Spending
 
 LOG = logging.getLogger(__name__)
 UNPLACED = "never reached the service"
+FORGOTTEN_AFTER = dt.timedelta(hours=1)
+"""A job of this age that the service does not know is not one that it does not know yet."""
 
 
 def place(desk: Desk, wanted: Wanted, waiting: dict[str, Tile], jobs: list[Order]) -> Steps:
@@ -52,13 +55,23 @@ def _go_on(
 ) -> Iterator[None]:
     """An open order: gone on with if it is for waiting tiles, else only brought up to date."""
     mine = order.covers(recipes_of(wanted, waiting))
-    if not mine:
-        _tidy(desk, order)
-        return
     try:
-        jobs.extend((yield from _resume(desk, wanted, order)))
+        if mine:
+            jobs.extend((yield from _resume(desk, wanted, order)))
+        elif order.service == desk.api.service.name:
+            _tidy(desk, order)
     except EoAssetsError as error:
-        found += [Delivery(waiting.pop(name), None, str(error)) for name in mine]
+        if http_status(error) == 404 and _age(order) > FORGOTTEN_AFTER:
+            LOG.warning("batch request %s is no longer known to the service, counted as estimated", order.job)
+            _give_up(desk, order, order.estimate, "the service no longer knows of it: counted as estimated")
+        elif mine:
+            found += [Delivery(waiting.pop(name), None, str(error)) for name in mine]
+        else:
+            LOG.warning("the state of %s is not known: %s", order.description, error)
+
+
+def _age(order: Order) -> dt.timedelta:
+    return dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(order.created)
 
 
 def _tidy(desk: Desk, order: Order) -> None:

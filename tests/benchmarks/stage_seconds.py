@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.stage_seconds demo
 
-A record holds wall seconds of one stage of one tile, which runs on one CPU. Medians over tiles; run the project on an idle
-machine first. Values are pixels x layers as `stage_layers` counts them, trees x leaves for predictions.
+A record holds wall seconds of one stage of one tile, which runs on one CPU. Medians over tiles; run the project on an
+idle machine first. Values are pixels x layers as `stage_layers` counts them, trees x leaves for predictions.
 """
 
 from __future__ import annotations

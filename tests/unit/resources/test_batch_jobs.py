@@ -16,7 +16,7 @@ from resources.batch_api import TilingGrid
 from resources.batch_desk import Polling
 from resources.batch_jobs import deliveries
 from resources.batch_orders import NOTHING
-from tests.unit.resources.batch_service import NAMES, TILES, Batch, collected, desk_of, orders, spendings, wanted
+from tests.unit.resources.batch_service import NAMES, TILES, Batch, Job, collected, desk_of, orders, spendings, wanted
 
 DONE: list[Any] = [("DONE", NAMES, {"costPU": 100.0})]
 FIRST, SECOND, THIRD = NAMES
@@ -197,6 +197,41 @@ def test_an_order_of_other_settings_that_never_began_is_given_up(
     collected(desk, wanted(recipe="other"))
     assert batch.started == ["job-2"]
     assert spendings(desk) == [(100.0, 0.0), (100.0, 100.0)]
+
+
+def test_a_job_that_the_service_has_forgotten_is_counted_and_ordered_again(http_service: Any, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, [[("PROCESSING", [], {})], DONE])
+    desk = desk_of(http_service, batch)
+    begun = deliveries(desk, wanted())
+    while not batch.started:
+        next(begun)
+    batch.jobs.clear()
+    batch.refuse["job-1"] = (404, "no such request")
+    found = collected(desk, wanted())
+    assert "no such request" in (found[FIRST].error or "")  # it may not know it yet
+    [order] = desk.book.open()
+    desk.book.change(order, created="2026-01-01T00:00:00+00:00")
+    batch.jobs.append(Job("job-1", {"input": {"type": "tiling-grid"}}, []))
+    found = collected(desk, wanted())
+    assert {delivery.folder for delivery in found.values()} == {f"tiffs/job-2/{name}" for name in NAMES}
+    assert [actual for _, actual in spendings(desk)] == [100.0, 100.0]
+
+
+def test_an_order_at_another_service_is_left_alone(http_service: Any, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, [DONE])
+    desk = desk_of(http_service, batch)
+    elsewhere = desk.book.add("elsewhere", {FIRST: "other"}, 100.0)
+    collected(desk, wanted())
+    assert elsewhere in desk.book.open()
+
+
+def test_an_order_that_can_not_be_looked_at_holds_up_nobody_else(http_service: Any, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, [DONE])
+    desk = desk_of(http_service, batch)
+    other = desk.book.add("test", {FIRST: "other"}, 100.0)
+    desk.book.change(other, job="job-9", state="started")
+    batch.refuse["job-9"] = (403, "not yours")
+    assert len(collected(desk, wanted())) == 3
 
 
 def test_a_torn_record_of_an_order_stops_ordering(http_service: Any, tmp_path: Path) -> None:
