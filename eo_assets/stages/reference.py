@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,7 +128,9 @@ class ReferenceStage:
         data = [collection_input(collection, interval) for collection, interval in source.requested]
         bill, (height, width) = _Bill(), tile.shape
         for rows in _spans(height, MAX_REQUEST_PX // ROWS * ROWS):
+            started = time.perf_counter()
             parts = [bill.add(self._ask(data, tile, rows, columns)) for columns in _spans(width, MAX_REQUEST_PX)]
+            bill.seconds += time.perf_counter() - started
             yield rows, np.concatenate(parts, axis=1)[..., :1]
         told |= bill.numbers()
 
@@ -144,6 +147,7 @@ class _Bill:
 
     units: float | None = 0.0
     calls: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def add(self, answer: ProcessAnswer) -> NDArray[Any]:
         """Take an answer's cost and hand on its values. One window untold leaves the whole sum untold."""
@@ -155,7 +159,9 @@ class _Bill:
 
     def numbers(self) -> dict[str, Any]:
         """For the stage's record."""
-        return {"processing_units": NOT_TOLD if self.units is None else round(self.units, 4), **self.calls}
+        units = NOT_TOLD if self.units is None else round(self.units, 4)
+        rate = self.calls.get("requests", 0) / self.seconds if self.seconds else 0.0
+        return {"processing_units": units, **self.calls, "requests_per_second": round(rate, 3)}
 
 
 def _digest(path: Path) -> str:

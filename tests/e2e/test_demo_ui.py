@@ -77,9 +77,10 @@ def _graphql(url: str, query: str, variables: dict[str, Any]) -> Any:
     return answer["data"]
 
 
-def test_all_twelve_assets_are_there_in_one_group_with_their_partitions(ask: Callable[..., Any]) -> None:
+def test_all_thirteen_assets_are_there_in_one_group_with_their_partitions(ask: Callable[..., Any]) -> None:
     nodes = {node["assetKey"]["path"][-1]: node for node in ask(ASSETS)["assetNodes"]}
-    assert set(nodes) == TILE_STAGES | {"aoi", "tile_grid", "training_data", "model", "maps", "byoc_collection"}
+    shared = {"aoi", "tile_grid", "cost_estimate", "training_data", "model", "maps", "byoc_collection"}
+    assert set(nodes) == TILE_STAGES | shared
     assert {node["groupName"] for node in nodes.values()} == {"demo"}
     assert all(node["description"] and node["kinds"] for node in nodes.values())
     assert {name for name, node in nodes.items() if node["isPartitioned"]} == TILE_STAGES | {"maps"}
