@@ -147,7 +147,7 @@ class Graph:
         """The tiles of the first project."""
         return tiles_of(self.store)
 
-    def run(self, *only: str, project: LoadedProject | None = None, rebuy: bool = False) -> list[LaunchResult]:
+    def run(self, *only: str, project: LoadedProject | None = None, rebuy: tuple[str, ...] = ()) -> list[LaunchResult]:
         """Launch assets and what they need (none named: all)."""
         launcher = Launcher(project or self.loaded, self.definitions, self.instance)
         return list(launcher.run(Request(only, rebuy=rebuy)))

@@ -77,7 +77,7 @@ def test_stale_imagery_is_kept_until_it_is_bought_again(copied: Callable[..., An
     before = graph.commits()
     assert all(result.success for result in graph.run("eopatches"))
     assert graph.commits() == before, "paid for, so kept although the interval is another"
-    assert all(result.success for result in graph.run("eopatches", rebuy=True))
+    assert all(result.success for result in graph.run("eopatches", rebuy=("all",)))
     after = graph.commits()
     assert {stage for stage, _ in after if before[stage, _].attempt != after[stage, _].attempt} == {
         "tiffs",
