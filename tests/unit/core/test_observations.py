@@ -79,5 +79,8 @@ def test_a_tile_over_the_antimeridian_is_seen_from_both_sides_and_from_nowhere_e
         shapely.box(-100, -1, 100, 1),  # half the globe away
         shapely.union_all([shapely.box(179.0, -1, 180, 1), shapely.box(-180, -1, -179, 1)]),
     ]
+    tiles = [WEST_OF_IT, DATELINE, EAST_OF_IT]
+    met = [days_a_tile(tiles, [FIRST], [footprint]).tolist() for footprint in footprints]
+    assert met == [[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 1, 1]]
     days = [FIRST + dt.timedelta(index) for index in range(len(footprints))]
-    assert days_a_tile([WEST_OF_IT, DATELINE, EAST_OF_IT], days, footprints).tolist() == [2, 3, 1]
+    assert days_a_tile(tiles, days, footprints).tolist() == [2, 3, 1]
