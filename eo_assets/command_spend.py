@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from eo_assets.assets.area import project_area, project_grid, tiles_of
 from eo_assets.assets.imagery import project_ledger
@@ -19,9 +18,10 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_store, tile_walk
 from eo_assets.stages.walk import StageOutcome
 from jobs.graph import rebought
-from resources.spending import Spending
+from resources.spending import Month, Spending
 
 PAID = ("tiffs", "reference")
+COLUMNS = ("month", "when", "kind", "job", "user", "tiles", "estimate", "actual", "note")
 
 
 def print_spendings(name: str, console: Console, *, as_json: bool) -> None:
@@ -32,26 +32,10 @@ def print_spendings(name: str, console: Console, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({month: _plain(document.spendings.values()) for month, document in months.items()}, indent=1))
         return
-    table = Table(
-        "month", "when", "kind", "job", "user", "tiles", "estimate", "actual", "note", box=None, pad_edge=False
-    )
-    for month, document in months.items():
-        for spending in sorted(document.spendings.values(), key=lambda entry: entry.created):
-            table.add_row(month, *_cells(spending))
-        for approval in document.approvals:
-            told = f"approved, {document.left_of(approval):,.1f} left"
-            table.add_row(
-                month,
-                approval.created,
-                "approval",
-                approval.id,
-                escape(approval.user),
-                "",
-                f"{approval.units:,.1f}",
-                "",
-                told,
-            )
-    console.print(table if months else "nothing was spent or reserved yet")
+    if not months:
+        console.print("nothing was spent or reserved yet")
+    for line in _aligned([COLUMNS, *_rows(months)]) if months else ():
+        console.print(line, markup=False, emoji=False, soft_wrap=True)
     left = ledger.headroom()
     if left is not None:
         console.print(
@@ -111,11 +95,38 @@ def _told(asked: Quote, console: Console) -> float:
     return asked.total
 
 
+def _rows(months: Mapping[str, Month]) -> Iterator[tuple[str, ...]]:
+    for name, month in months.items():
+        for spending in sorted(month.spendings.values(), key=lambda entry: entry.created):
+            yield (name, *_cells(spending))
+        for approval in month.approvals:
+            told = f"approved, {month.left_of(approval):,.1f} left"
+            yield (
+                name,
+                approval.created,
+                "approval",
+                approval.id,
+                approval.user,
+                "",
+                f"{approval.units:,.1f}",
+                "",
+                told,
+            )
+
+
 def _cells(spending: Spending) -> Iterator[str]:
-    yield from (spending.created, spending.kind, spending.job or spending.id, escape(spending.user))
+    yield from (spending.created, spending.kind, spending.job or spending.id, spending.user)
     yield from (str(spending.tiles), f"{spending.estimate:,.1f}")
     yield f"{spending.actual:,.1f}" if spending.actual is not None else f"reserved {spending.reserved:,.1f}"
-    yield escape(spending.note)
+    yield " ".join(spending.note.split())
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows as lines whose columns are as wide as their widest cell. Nothing is cut: ids and reasons are copied."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows)]
+    for row in rows:
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths))
+        yield "  ".join(padded).rstrip()
 
 
 def _plain(spendings: Iterable[Spending]) -> list[dict[str, object]]:

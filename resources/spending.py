@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -135,14 +136,14 @@ class Ledger:
             mine = month.spendings[identity]
             others = month.counted - mine.counted
             if self.limit is not None and others + units > self.limit + ROUNDING:
-                raise BudgetExceeded(self._over(units, others, what))
-            granted = sum(month.left_of(a, besides=identity) for a in month.approvals if a.id == mine.approval)
-            if self.require_approval and units > granted + ROUNDING:
-                raise ApprovalNeeded(self._unapproved(units, what))
-            grown = replace(mine, reserved=max(units, mine.reserved), actual=None)
+                raise BudgetExceeded(self._over(units, others, what, home))
+            approval = self._approved(month, units, what, mine)
+            reserved = max(units, mine.reserved) if mine.actual is None else units
+            grown = replace(mine, reserved=reserved, actual=None, approval=approval)
             return replace(month, spendings={**month.spendings, identity: grown})
 
-        self._change(self._home(identity), change)
+        home = self._home(identity)
+        self._change(home, change)
 
     def note_job(self, identity: str, job: str) -> None:
         """Remember the service's own name of what is paid for."""
@@ -154,7 +155,12 @@ class Ledger:
             self._update(identity, actual=round(actual, 4), note=note)
 
     def approve(self, units: float, user: str = "", identity: str = "") -> Approval:
-        """Record that `units` may be spent this month. The same `identity` is recorded once."""
+        """Record that `units` may be spent this month. The same `identity` is recorded once.
+
+        Raises ApprovalNeeded for what is no figure above zero.
+        """
+        if not (math.isfinite(units) and units > 0):
+            raise ApprovalNeeded(f"{units:g} is no number of processing units to approve; give a figure above zero")
         name = identity or f"approval-{self.now():%Y%m%dT%H%M%S%f}"
         made = Approval(name, user or current_user(), self._timestamp(), units)
 
@@ -166,21 +172,28 @@ class Ledger:
         return made
 
     def _allow(self, month: Month, estimate: float, what: str) -> str:
-        """The approval that covers an estimate, empty where none is asked for."""
-        if self.limit is not None and month.counted + estimate > self.limit + ROUNDING:
-            raise BudgetExceeded(self._over(estimate, month.counted, what))
-        if not self.require_approval:
+        """The approval that covers an estimate, empty where none is asked for. What costs nothing is always allowed."""
+        if estimate <= 0:
             return ""
-        fitting = [approval for approval in month.approvals if month.left_of(approval) + ROUNDING >= estimate]
-        if not fitting:
-            raise ApprovalNeeded(self._unapproved(estimate, what))
-        return min(fitting, key=month.left_of).id
+        if self.limit is not None and month.counted + estimate > self.limit + ROUNDING:
+            raise BudgetExceeded(self._over(estimate, month.counted, what, self.month()))
+        return self._approved(month, estimate, what)
 
-    def _over(self, estimate: float, counted: float, what: str) -> str:
+    def _approved(self, month: Month, units: float, what: str, mine: Spending | None = None) -> str:
+        """The approval that covers these units: the one that `mine` draws on already, else the smallest that does."""
+        if not self.require_approval:
+            return mine.approval if mine else ""
+        besides = mine.id if mine else ""
+        fitting = {a.id: left for a in month.approvals if (left := month.left_of(a, besides)) + ROUNDING >= units}
+        if not fitting:
+            raise ApprovalNeeded(self._unapproved(units, what))
+        return mine.approval if mine and mine.approval in fitting else min(fitting, key=lambda name: fitting[name])
+
+    def _over(self, estimate: float, counted: float, what: str, month: str) -> str:
         before = f", {counted:,.1f} are spent or reserved already" if counted else ""
         return (
             f"{self.file}: budget.max_processing_units: {self.limit:g}: {what} would cost about {estimate:,.1f} "
-            f"processing units{before} in {self.month()}; nothing was started for it. Raise the limit, or ask for "
+            f"processing units{before} in {month}; nothing was started for it. Raise the limit, or ask for "
             "fewer tiles (-t)"
         )
 
@@ -188,7 +201,7 @@ class Ledger:
         return (
             f"{self.file}: budget.require_approval: true: {what} would cost about {estimate:,.1f} processing units and "
             f"nobody has approved that; nothing was started for it. Approve it: `eo-assets approve {self.file} --units "
-            f"{estimate:.0f}` (or more), or the run tag eo-assets/approve; then run again"
+            f"{math.ceil(estimate)}` (or more), or the run tag eo-assets/approve; then run again"
         )
 
     def _find(self, identity: str) -> bool:
@@ -221,7 +234,7 @@ class Ledger:
             return None, Month()
         try:
             return data, _parse(json.loads(data))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(
                 f"{self.store.path(self._key(name))}: not a record of spending ({error}); nothing is bought while it "
                 "can't be read: restore it from a copy, or move it away if you know what was spent"

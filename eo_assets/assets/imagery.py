@@ -11,6 +11,7 @@ from eo_assets.assets.area import committed_area
 from eo_assets.assets.quotes import imagery_units
 from eo_assets.assets.tile_run import TilePlan
 from eo_assets.core.tile import Tile
+from eo_assets.errors import ApprovalNeeded
 from eo_assets.project import LoadedProject, SentinelHubGridSettings
 from eo_assets.stages.build import sentinel_hub, tile_store
 from eo_assets.stages.reference import collection_input
@@ -41,15 +42,15 @@ def project_ledger(loaded: LoadedProject) -> Ledger:
 
 
 def approve_by_tag(ledger: Ledger, run: dg.DagsterRun) -> None:
-    """Take up the approval that a run brings along, once."""
+    """Take up the approval that a run brings along, once: a run that is tried again brings the same one along."""
     figure = run.tags.get(APPROVAL_TAG)
     if figure is None:
         return
     try:
-        units = float(figure)
-    except ValueError:
-        raise dg.Failure(f"run tag {APPROVAL_TAG}: {figure!r} is no number of processing units") from None
-    ledger.approve(units, run.tags.get(USER_TAG, ""), f"run-{run.run_id}")
+        ledger.approve(float(figure), run.tags.get(USER_TAG, ""), f"run-{run.root_run_id or run.run_id}")
+    except (ValueError, ApprovalNeeded):
+        told = f"run tag {APPROVAL_TAG}: {figure!r} is no number of processing units above zero"
+        raise dg.Failure(told, allow_retries=False) from None
 
 
 def order_imagery(loaded: LoadedProject, walk: Walk, plan: TilePlan, grid: list[Tile]) -> Iterator[Delivery | None]:

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from eo_assets.assets.quotes import paid_requests
-from eo_assets.core.cost import RequestKind
+from eo_assets.core.cost import SMALLEST_REQUEST, RequestKind
 from eo_assets.core.observations import days_a_tile, lonlat_box
 from eo_assets.core.tile import Tile
 from eo_assets.project import Collection, LoadedProject
@@ -54,7 +54,7 @@ def observations(loaded: LoadedProject, tiles: Sequence[Tile]) -> Observations:
         RequestKind(kind.bands, int(count), kind.float32, kind.mode).tile_units(tile.shape)
         for tile, count in zip(tiles, counts)
     ]
-    return Observations(counts, sum(sizes))
+    return Observations(counts, max(sum(sizes), SMALLEST_REQUEST[kind.mode]))
 
 
 def _days(

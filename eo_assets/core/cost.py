@@ -25,7 +25,7 @@ SMALLEST_PROCESS_UNITS = 0.005
 """What a Process request costs at least."""
 
 DISCOUNTED_FROM_PIXELS = 10_000
-"""Tiles of 100 x 100 pixels or smaller get no batch or asynchronous discount."""
+"""An asynchronous request of 100 x 100 pixels gets its rate, a batch tile only above that (from documentation)."""
 
 RATES: Mapping[Mode, float] = {"process": 1.0, "async": 2 / 3, "batch": 1 / 3}
 SMALLEST_REQUEST: Mapping[Mode, float] = {"process": 0.0, "async": 10.0, "batch": 100.0}
@@ -92,7 +92,11 @@ def _tile_units(shape: Shape, layers: int, mode: Mode) -> float:
     units = max(pixels / PIXELS_A_UNIT, SMALLEST_AREA_SHARE) * layers / BANDS_A_UNIT
     if mode == "process":
         return max(units, SMALLEST_PROCESS_UNITS)
-    return units * RATES[mode] if pixels > DISCOUNTED_FROM_PIXELS else units
+    return units * RATES[mode] if _discounted(pixels, mode) else units
+
+
+def _discounted(pixels: int, mode: Mode) -> bool:
+    return pixels >= DISCOUNTED_FROM_PIXELS if mode == "async" else pixels > DISCOUNTED_FROM_PIXELS
 
 
 def raw_bytes(tiles: Iterable[Shape], layers: int, dtype: npt.DTypeLike) -> int:

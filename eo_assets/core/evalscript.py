@@ -71,8 +71,8 @@ class ScriptSetup:
 
     @property
     def bands(self) -> int:
-        """How many input bands are charged for: `dataMask` is not."""
-        return sum(band != DATA_MASK for source in self.inputs for band in source.bands)
+        """How many input bands are charged for: `dataMask` is not, unless nothing else is read."""
+        return max(1, sum(band != DATA_MASK for source in self.inputs for band in source.bands))
 
     @property
     def float32(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,22 @@ def days_a_tile(
 
 
 def lonlat_box(tile: Tile) -> shapely.Geometry:
-    """A tile's box with its buffer, in longitude and latitude."""
+    """A tile's box with its buffer, in longitude and latitude; in two parts where it crosses the antimeridian."""
     box = shapely.segmentize(shapely.box(*tile.bounds), (tile.bounds.right - tile.bounds.left) / 8)
-    to_lonlat = Transformer.from_crs(tile.epsg, "OGC:CRS84", always_xy=True)
-    return shapely.transform(box, to_lonlat.transform, interleaved=False)
+    lonlat = shapely.transform(box, _to_lonlat(tile.epsg).transform, interleaved=False)
+    west, _, east, _ = lonlat.bounds
+    return _cut_at_antimeridian(lonlat) if east - west > 180 else lonlat
+
+
+@functools.lru_cache(maxsize=128)
+def _to_lonlat(epsg: int) -> Transformer:
+    """Made once a zone: for thousands of tiles that is most of the time."""
+    return Transformer.from_crs(epsg, "OGC:CRS84", always_xy=True)
+
+
+def _cut_at_antimeridian(box: shapely.Geometry) -> shapely.Geometry:
+    """A box some of whose corners lie near 180 and some near -180 degrees, as one part on each side."""
+    joined = shapely.transform(box, lambda lon, lat: (lon % 360, lat), interleaved=False)
+    east_end = shapely.intersection(joined, shapely.box(0, -90, 180, 90))
+    west_end = shapely.intersection(joined, shapely.box(180, -90, 360, 90))
+    return shapely.union(east_end, shapely.transform(west_end, lambda lonlat: lonlat - [360, 0]))

@@ -56,3 +56,9 @@ def test_batch_is_never_dearer_than_process_above_its_minimum(tiles, bands: int,
 
 def test_raw_bytes() -> None:
     assert raw_bytes([(10, 20), (5, 5)], layers=3, dtype="uint16") == 225 * 3 * 2
+
+
+@pytest.mark.parametrize(("pixels", "rate"), [((99, 101), 1), ((100, 100), 2 / 3), ((100, 101), 2 / 3)])
+def test_the_asynchronous_rate_starts_at_what_the_batch_rate_starts_above(pixels: tuple[int, int], rate: float) -> None:
+    area = max(pixels[0] * pixels[1] / 512**2, 0.01)
+    assert processing_units([pixels] * 1000, 3, 1, mode="async") == pytest.approx(1000 * area * rate)
