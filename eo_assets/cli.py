@@ -59,7 +59,7 @@ def main() -> None:
 def run(project: str, only: tuple[str, ...], tiles: tuple[str, ...], rebuy: tuple[str, ...], yes: bool) -> None:
     """Materialize PROJECT on this machine; goes on past failed tiles and exits with 1 if any remain."""
     from eo_assets.command_run import run_project
-    from eo_assets.command_spend import quote_rebuy
+    from eo_assets.command_spend import quote_rebuy, running_jobs
     from jobs.launches import Request
 
     if rebuy and not (quote_rebuy(project, rebuy, console) and (yes or click.confirm("buy them again?"))):
@@ -69,6 +69,10 @@ def run(project: str, only: tuple[str, ...], tiles: tuple[str, ...], rebuy: tupl
         sys.exit(0 if run_project(project, Request(only, tiles, rebuy), console) else 1)
     except KeyboardInterrupt:
         errors.print("interrupted; what is committed stays, run it again to go on")
+        for job in running_jobs(project):
+            errors.print(
+                f"[yellow]batch request {job} goes on at the service, and costs[/]; a later run takes its tiles"
+            )
         sys.exit(130)
 
 

@@ -18,6 +18,7 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_store, tile_walk
 from eo_assets.stages.walk import StageOutcome
 from jobs.graph import rebought
+from resources.batch_orders import OrderBook
 from resources.spending import Month, Spending
 
 PAID = ("tiffs", "reference")
@@ -61,7 +62,11 @@ def quote_rebuy(name: str, named: Sequence[str], console: Console) -> bool:
     tiles = tiles_of(tile_store(loaded))
     chosen = set(rebought(tiles, named))
     states = _paid_states(loaded, [tile for tile in tiles if tile.name in chosen], ())
-    stale = {stage: [tile for tile, state in found if state.status == "kept"] for stage, found in states.items()}
+    # What is missing was perhaps given up after too many tries: to name it asks for it again.
+    stale = {
+        stage: [tile for tile, state in found if state.status == "kept" or not state.good]
+        for stage, found in states.items()
+    }
     if not any(stale.values()):
         console.print("what you name was bought with the settings that it has now: there is nothing to buy again")
         return False
@@ -70,6 +75,12 @@ def quote_rebuy(name: str, named: Sequence[str], console: Console) -> bool:
             console.print(f"{stage} of {len(members)} tiles: {', '.join(tile.name for tile in members)}")
     _told(quote(loaded, stale), console)
     return True
+
+
+def running_jobs(name: str) -> list[str]:
+    """The service's ids of the jobs that were started and have not ended, as far as the project knows."""
+    store = tile_store(open_project(name))
+    return [order.job for order in OrderBook(store.store, store.folder("tiffs")).open() if order.state == "started"]
 
 
 def approve_units(name: str, units: float, console: Console) -> None:

@@ -40,6 +40,10 @@ class TileError(EoAssetsError):
     """A tile's data can't be processed. Final for that tile, harmless for every other."""
 
 
+class DamagedDelivery(TileError):
+    """What the service delivered is incomplete or can't be read. Delivered anew it may be whole."""
+
+
 class ModelError(EoAssetsError):
     """A model can't be trained, or does not fit the features that it is asked to predict from."""
 

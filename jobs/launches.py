@@ -47,13 +47,14 @@ class Request:
     """What is asked for: assets (none named: all of them), and tiles by name or index (none named: all of them).
 
     `rebuy` are tiles whose stale imagery is bought again, by name or index or `all`; `name` is what its runs are tagged
-    with: the folder of its log.
+    with: the folder of its log. `order_also` is found out on the way: tiles whose imagery is ordered together.
     """
 
     only: tuple[str, ...] = ()
     tiles: tuple[str, ...] = ()
     rebuy: tuple[str, ...] = ()
     name: str = ""
+    order_also: tuple[str, ...] = ()
 
 
 @dataclass
@@ -127,9 +128,10 @@ class Launcher:
         """One run a range of neighbouring tiles, from the first that has something to do to the last.
 
         Tiles in between that are up to date are skipped by their records; a run of its own for every gap would cost a
-        start each, and an order of imagery each, which has a minimum price.
+        start each. Imagery of all ranges is ordered by the first that needs any: a request has a least price.
         """
         unfinished = set(self._unfinished(stages, chosen, request)) if stages else set()
+        request = replace(request, order_also=tuple(sorted(unfinished)) if "tiffs" in stages else ())
         for group in contiguous(tiles, [tile.name for tile in chosen]):
             names = [tile.name for tile in group]
             waiting = [index for index, name in enumerate(names) if name in unfinished]
@@ -173,9 +175,9 @@ class Launcher:
     def _run_config(self, assets: Sequence[str], request: Request) -> dict[str, object]:
         # Dagster's own console lines would drown what a person came for; they are in the run's log and in the UI.
         config: dict[str, object] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-        if request.rebuy and set(assets) & set(TILE_STAGES):
-            stages = f"{self.loaded.project.name}__tile_stages"
-            config["ops"] = {stages: {"config": {"rebuy": list(request.rebuy)}}}
+        asked = {"rebuy": list(request.rebuy), "order_also": list(request.order_also)}
+        if any(asked.values()) and set(assets) & set(TILE_STAGES):
+            config["ops"] = {f"{self.loaded.project.name}__tile_stages": {"config": asked}}
         return config
 
     def _key(self, asset: str) -> dg.AssetKey:

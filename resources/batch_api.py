@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sentinelhub import BatchProcessClient, MimeType, SentinelHubRequest
+from sentinelhub.api.base import SentinelHubFeatureIterator
 from sentinelhub.exceptions import DownloadFailedException
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
@@ -99,10 +100,10 @@ class BatchApi:
             if attempt:
                 time.sleep(self.lag_seconds)
             with self._told(f"looking for {order.description}") as client:
-                for job in client.iter_requests():
-                    if job.request.get("description") == order.description:
-                        return str(job.request_id)
-                    if job.created is not None and job.created.astimezone(dt.UTC) < since:
+                for job in _listed(client):
+                    if (job.get("request") or {}).get("description") == order.description:
+                        return str(job["id"])
+                    if (created := _time(job.get("created"))) is not None and created < since:
                         break
         return None
 
@@ -111,12 +112,17 @@ class BatchApi:
         with self._told(f"batch request {job}") as client:
             for _ in range(REPLICA_TRIES - 1):
                 try:
-                    return _state(client.get_request(job))
+                    return _state(self._ask(client, job))
                 except DownloadFailedException as error:
                     if http_status(error) != 404:
                         raise
                 time.sleep(self.lag_seconds)
-            return _state(client.get_request(job))
+            return _state(self._ask(client, job))
+
+    @staticmethod
+    def _ask(client: BatchProcessClient, job: str) -> Mapping[str, Any]:
+        answer: Mapping[str, Any] = client.client.get_json_dict(f"{client.service_url}/process/{job}", use_session=True)
+        return answer
 
     def analyse(self, job: str) -> None:
         """Have the tiles laid out; free."""
@@ -170,13 +176,30 @@ class _Told:
         return self._errors.__exit__(*raised)
 
 
-def _state(job: Any) -> JobState:
-    reason = job.stopped_status_reason
-    times = [time.astimezone(dt.UTC) for time in (job.user_action_updated, job.last_updated) if time is not None]
+def _listed(client: BatchProcessClient) -> Iterator[Mapping[str, Any]]:
+    """The account's jobs as the service tells them: other people's may hold what this client does not know."""
+    url = f"{client.service_url}/process"
+    yield from SentinelHubFeatureIterator(client=client.client, url=url, params={}, exception_message="no answer")
+
+
+def _state(job: Mapping[str, Any]) -> JobState:
+    """What of a job counts; values that are not known here are taken as they are."""
+    if not isinstance(job.get("status"), str):
+        raise ServiceError(f"the service's answer tells no status of the job: {sorted(job)}")
+    cost = job.get("costPU")
+    times = [time for key in ("userActionUpdated", "lastUpdated") if (time := _time(job.get(key))) is not None]
     return JobState(
-        job.status.value,
-        job.cost_PU,
-        job.error or "",
-        reason.value if reason is not None else "",
+        job["status"],
+        float(cost) if isinstance(cost, int | float) else None,
+        str(job.get("error") or ""),
+        str(job.get("stoppedStatusReason") or ""),
         max(times, default=None),
     )
+
+
+def _time(said: Any) -> dt.datetime | None:
+    try:
+        time = dt.datetime.fromisoformat(said)
+    except (TypeError, ValueError):
+        return None
+    return time.replace(tzinfo=dt.UTC) if time.tzinfo is None else time.astimezone(dt.UTC)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from eo_assets.core.cost import Shape
 from eo_assets.core.tile import Tile
-from eo_assets.errors import TileError
+from eo_assets.errors import DamagedDelivery
 from resources.batch_api import BatchApi, Imagery, JobState, TilingGrid
 from resources.batch_orders import NOTHING, Order, OrderBook
 from resources.spending import Ledger
@@ -37,7 +37,9 @@ class Wanted:
     """The tiles that are asked for, with the recipes that their tiffs are wanted with.
 
     `grid` is every tile of the project by name: a job that is gone on with may be for others too. `tiling_grid` is
-    given when all of it is asked for and the service has the same grid.
+    given when all of it is asked for and the service has the same grid. `also` are tiles that a later run of the same
+    request will want: they are ordered together, since a request has a least price, and not waited for. `again` names
+    tiles that are asked for whatever was delivered, failed or stopped before.
     """
 
     imagery: Imagery
@@ -45,14 +47,16 @@ class Wanted:
     recipes: Mapping[str, str]
     grid: Mapping[str, Tile]
     tiling_grid: TilingGrid | None = None
+    also: tuple[Tile, ...] = ()
+    again: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
     """Where orders are placed. `estimate` gives processing units of one request for tiles of these shapes.
 
-    `check` raises TileError for a delivered folder that can't be used; `there` tells whether a tile has been committed
-    by somebody else meanwhile; `before_create` may refuse, before a job is made.
+    `check` raises DamagedDelivery for a delivered folder that has to be delivered anew; `there` tells whether a tile
+    has been committed by somebody else meanwhile; `before_create` may refuse, before a job is made.
     """
 
     api: BatchApi
@@ -68,6 +72,10 @@ class Desk:
     def place(self, order: Order, name: str) -> str:
         """The key under which a tile of an order is delivered."""
         return f"{self.api.folder}/{order.job}/{name}"
+
+    def has(self, order: Order, name: str) -> bool:
+        """Does anything lie where an order delivers a tile?"""
+        return bool(order.job) and self.path(self.place(order, name)).exists()
 
     def path(self, key: str) -> Path:
         """Where a key lies."""
@@ -98,26 +106,30 @@ def arrived(
     """The waiting tiles of an order that lie complete in its folder; `checked` looks into their files too."""
     for name in order.covers(recipes_of(wanted, waiting)) if order.job else ():
         key = desk.place(order, name)
-        if _complete(desk.path(key), wanted.imagery.outputs) and not (checked and _unusable(desk, waiting[name], key)):
+        if complete(desk.path(key), wanted.imagery.outputs) and not (checked and _damaged(desk, waiting[name], key)):
             yield Delivery(waiting.pop(name), key)
 
 
 def recipes_of(wanted: Wanted, waiting: Mapping[str, Tile]) -> dict[str, str]:
+    """The recipes of the tiles that are waited for."""
     return {name: wanted.recipes[name] for name in waiting}
 
 
-def _complete(folder: Path, outputs: Sequence[str]) -> bool:
+def complete(folder: Path, outputs: Sequence[str]) -> bool:
     """Has every file of a tile arrived, or the word that there is none? Files appear whole or not at all."""
     stems = {path.stem for path in folder.glob("*.*")} if folder.is_dir() else set()
     return stems.issuperset((*outputs, "userdata")) or NOTHING in stems
 
 
-def _unusable(desk: Desk, tile: Tile, key: str) -> bool:
+def _damaged(desk: Desk, tile: Tile, key: str) -> bool:
+    """Has a delivery to be made anew? One that is whole and wrong would be wrong again: it is left to fail its tile."""
     try:
         desk.check(tile, desk.path(key))
-    except TileError as error:
+    except DamagedDelivery as error:
         LOG.warning("an earlier delivery of %s is of no use, it is ordered again: %s", tile.name, error)
         return True
+    except Exception as error:
+        LOG.warning("an earlier delivery of %s is wrong: %s", tile.name, error)
     return False
 
 

@@ -11,7 +11,7 @@ import datetime as dt
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from eo_assets.errors import StoreError
@@ -30,7 +30,8 @@ class Order:
 
     `tiles` maps names to the recipes that their tiffs were wanted with. `job` is the service's id, empty until it is
     known. States: `intended` (written down, the service may know of it or not), `created` (its id is known), `started`
-    (it costs), `stopped` (delivers no more, and may be started again), `ended`.
+    (it costs), `stopped` (delivers no more, and may be started again), `ended`. `failures` are the tiles that the job
+    did not make, each with what the service said.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Order:
     created: str = ""
     stopped: str = ""
     reason: str = ""
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def description(self) -> str:
@@ -64,6 +66,15 @@ class OrderBook:
         """Every order, oldest first."""
         keys = [key for key in self.store.keys(self._folder) if key.endswith(".json")]
         return [order for key in keys if (order := self._read(key)) is not None]
+
+    def failures(self, wanted: Mapping[str, str]) -> dict[str, list[str]]:
+        """What the service said of each wanted tile that it has failed to make with this recipe, oldest first."""
+        said: dict[str, list[str]] = {}
+        for order in self.all():
+            for name in order.covers(wanted):
+                if name in order.failures:
+                    said.setdefault(name, []).append(f"{order.job}: {order.failures[name]}")
+        return said
 
     def open(self) -> list[Order]:
         """Orders that have not ended, oldest first."""

@@ -17,6 +17,7 @@ from resources.spending import Spending
 
 LOG = logging.getLogger(__name__)
 UNPLACED = "never reached the service"
+UNSTARTED = ("CREATED", "ANALYSING", "ANALYSIS_DONE")
 FORGOTTEN_AFTER = dt.timedelta(hours=1)
 """A job of this age that the service does not know is not one that it does not know yet."""
 
@@ -24,7 +25,7 @@ FORGOTTEN_AFTER = dt.timedelta(hours=1)
 def place(desk: Desk, wanted: Wanted, waiting: dict[str, Tile], jobs: list[Order]) -> Steps:
     """Find or make the jobs of the waiting tiles, one process at a time; every job in `jobs` runs or has ended.
 
-    Yields what is there already, and tiles whose job can't be gone on with.
+    Yields what is there already, and tiles that are not ordered, each with its reason.
     """
     told = "another run is ordering imagery; waiting for it"
     found: list[Delivery] = []
@@ -34,20 +35,51 @@ def place(desk: Desk, wanted: Wanted, waiting: dict[str, Tile], jobs: list[Order
             for order in desk.book.open():
                 yield from _go_on(desk, wanted, waiting, order, jobs, found)
             covered = {name for order in jobs for name in order.covers(wanted.recipes)}
+            found += _given_up(desk, wanted, waiting, covered)
             rest = [tile for name, tile in waiting.items() if name not in covered]
             if rest:
-                jobs.append((yield from _order(desk, wanted, rest)))
-    finally:
-        yield from found  # not before: whoever takes them may take his time, and others wait for the lock
+                jobs.append((yield from _order(desk, wanted, [*rest, *_also(desk, wanted)])))
+    except EoAssetsError:
+        yield from found
+        raise
+    yield from found
 
 
 def _already_there(desk: Desk, wanted: Wanted, waiting: dict[str, Tile]) -> list[Delivery]:
     """Tiles that somebody else has committed meanwhile, and tiles that were delivered and never taken up."""
     committed = [name for name, tile in waiting.items() if desk.there(tile)]
     found = [Delivery(waiting.pop(name), None) for name in committed]
+    usable = {name: tile for name, tile in waiting.items() if name not in wanted.again}
     for order in desk.book.all():
-        found += arrived(desk, wanted, waiting, order, checked=True)
+        found += arrived(desk, wanted, usable, order, checked=True)
+    for delivery in found:
+        waiting.pop(delivery.tile.name, None)
     return found
+
+
+def _given_up(desk: Desk, wanted: Wanted, waiting: dict[str, Tile], covered: set[str]) -> list[Delivery]:
+    """Tiles that the service was asked for often enough: runs that repeat by themselves must not pay for ever."""
+    recipes = {name: recipe for name, recipe in recipes_of(wanted, waiting).items() if name not in covered}
+    said = desk.book.failures({name: recipe for name, recipe in recipes.items() if name not in wanted.again})
+    return [
+        Delivery(
+            waiting.pop(name),
+            None,
+            f"batch request {failures[-1]}; asked for {len(failures)} times in vain (imagery.tries: {desk.tries}), "
+            f"and not again before somebody says so: --rebuy {name}",
+        )
+        for name, failures in said.items()
+        if len(failures) >= desk.tries
+    ]
+
+
+def _also(desk: Desk, wanted: Wanted) -> list[Tile]:
+    """Tiles that another run of the same request will want, where no open order is for them and nothing lies there."""
+    recipes = {tile.name: wanted.recipes[tile.name] for tile in wanted.also}
+    covered = {name for order in desk.book.open() for name in order.covers(recipes)}
+    covered |= {name for order in desk.book.all() for name in order.covers(recipes) if desk.has(order, name)}
+    covered |= {name for name, failures in desk.book.failures(recipes).items() if len(failures) >= desk.tries}
+    return [tile for tile in wanted.also if tile.name not in covered and not desk.there(tile)]
 
 
 def _go_on(
@@ -57,17 +89,27 @@ def _go_on(
     mine = order.covers(recipes_of(wanted, waiting))
     try:
         if mine:
-            jobs.extend((yield from _resume(desk, wanted, order)))
+            jobs.extend((yield from _resume(desk, wanted, order, set(mine))))
         elif order.service == desk.api.service.name:
             _tidy(desk, order)
     except EoAssetsError as error:
-        if http_status(error) == 404 and _age(order) > FORGOTTEN_AFTER:
+        if _forgotten(desk, order, error):
             LOG.warning("batch request %s is no longer known to the service, counted as estimated", order.job)
             _give_up(desk, order, order.estimate, "the service no longer knows of it: counted as estimated")
         elif mine:
             found += [Delivery(waiting.pop(name), None, str(error)) for name in mine]
         else:
             LOG.warning("the state of %s is not known: %s", order.description, error)
+
+
+def _forgotten(desk: Desk, order: Order, error: EoAssetsError) -> bool:
+    """Does the service itself say that it has no such job? A 404 alone may be a wrong address or a gateway's."""
+    if http_status(error) != 404 or not order.job or _age(order) < FORGOTTEN_AFTER:
+        return False
+    try:
+        return desk.api.find(order) is None
+    except EoAssetsError:
+        return False
 
 
 def _age(order: Order) -> dt.timedelta:
@@ -82,14 +124,19 @@ def _tidy(desk: Desk, order: Order) -> None:
         _give_up(desk, order, 0.0, UNPLACED)
         return
     state = desk.api.look(job)
-    if state.status in ("CREATED", "ANALYSING", "ANALYSIS_DONE"):
+    if state.status in UNSTARTED:
         _give_up(desk, order, 0.0, "never started, and nobody wants it any more")
     elif state.status in ("DONE", "FAILED"):
         _give_up(desk, order, order.estimate if state.cost is None else state.cost, state.error)
+    elif state.status == "STOPPED":
+        desk.ledger.settle(order.id, order.estimate if state.cost is None else state.cost, "STOPPED")
 
 
-def _resume(desk: Desk, wanted: Wanted, order: Order) -> Generator[None, None, list[Order]]:
-    """Go on with an order that somebody began; nothing if it never reached the service."""
+def _resume(desk: Desk, wanted: Wanted, order: Order, mine: set[str]) -> Generator[None, None, list[Order]]:
+    """Go on with an order that somebody began; nothing if it never reached the service, or asks for more than we do.
+
+    An order that has not started belongs to a run that has died: nobody starts what nobody asks for now.
+    """
     if not order.job:
         job = desk.api.find(order)
         if job is None:
@@ -99,23 +146,37 @@ def _resume(desk: Desk, wanted: Wanted, order: Order) -> Generator[None, None, l
         order = _created(desk, order, job)
     state = desk.api.look(order.job)
     LOG.info("going on with batch request %s (%s), ordered %s", order.job, state.status, order.created)
-    if state.status in ("CREATED", "ANALYSING", "ANALYSIS_DONE"):
+    if state.status in UNSTARTED:
+        asked = mine | {tile.name for tile in wanted.also}
+        if not order.tiles.keys() <= asked:
+            _give_up(desk, order, 0.0, "never started, and not all of it is wanted any more")
+            return []
         return [(yield from _start(desk, wanted, order))]
     if state.status == "STOPPED":
-        return [_restart(desk, order, state)]
+        return [_restart(desk, wanted, order, state)]
     return [desk.book.change(order, state="started")]
 
 
-def _restart(desk: Desk, order: Order, state: JobState) -> Order:
-    """Start a stopped job again. Raises ServiceError while the service does not allow it yet."""
+def _restart(desk: Desk, wanted: Wanted, order: Order, state: JobState) -> Order:
+    """Start a stopped job again. Raises ServiceError while the service, or whoever stopped it, does not allow it."""
     ready = desk.may_start_again(order, state)
     if ready > dt.datetime.now(dt.UTC):
         raise ServiceError(
             f"batch request {order.job} was stopped ({state.stopped_reason or 'no reason given'}) and may be started "
             f"again from {ready:%Y-%m-%d %H:%M} UTC on; run it again then"
         )
-    desk.ledger.grow(order.id, max(order.estimate, state.cost or 0.0), f"starting batch request {order.job} again")
-    desk.api.start(order.job)
+    if state.stopped_reason == "USER_ACTION" and not order.reason and not wanted.again & order.tiles.keys():
+        raise ServiceError(
+            f"batch request {order.job} was stopped by somebody and stays so; --rebuy with one of its tiles starts it "
+            "again"
+        )
+    cost = state.cost or 0.0
+    desk.ledger.grow(order.id, max(order.estimate, cost), f"starting batch request {order.job} again")
+    try:
+        desk.api.start(order.job)
+    except ServiceError as error:
+        _give_up(desk, order, cost, f"it can't be started again: {error}")
+        raise
     return desk.book.change(order, state="started", stopped="", reason="")
 
 
@@ -165,8 +226,10 @@ def _start(desk: Desk, wanted: Wanted, order: Order) -> Generator[None, None, Or
         expected = [wanted.grid[name] for name in order.tiles if name in wanted.grid]
         if len(expected) == len(order.tiles):
             reconcile(manifest, listed, expected)
-        shapes = [tile.shape or wanted.grid[name].shape for name, tile in listed.items()]
-        units = desk.estimate(shapes)
+        ours = {name: tile.shape for name, tile in wanted.grid.items()}
+        shapes = [tile.shape or ours.get(name) for name, tile in listed.items()]
+        known = [shape for shape in shapes if shape is not None]
+        units = desk.estimate(known) if len(known) == len(shapes) else order.estimate
         desk.ledger.grow(order.id, units, f"batch request {order.job}, {len(shapes)} tiles by the service's analysis,")
     except (BudgetExceeded, ApprovalNeeded, ServiceError) as error:
         _give_up(desk, order, 0.0, str(error))

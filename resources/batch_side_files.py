@@ -106,7 +106,7 @@ def read_execution(path: Path) -> dict[str, TileEnd]:
     """`execution-<id>.sqlite` by tile name; nothing where it is missing or can't be read, for it is only about why."""
     with (
         contextlib.suppress(sqlite3.Error),
-        contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db,
+        contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db,
     ):
         rows = db.execute("SELECT name, status, error FROM features").fetchall()
         return {str(name): TileEnd(str(status), str(error or "")) for name, status, error in rows}

@@ -96,6 +96,11 @@ class LocalFolder:
             return True
         return False
 
+    def unlock(self, key: str) -> None:
+        """Remove what `exclusive` leaves behind, of a key that nobody will ever hold again."""
+        target = self.path(key)
+        (target.parent / f".{target.name}.lock").unlink(missing_ok=True)
+
     def publish(self, source: Path, key: str) -> None:
         """Put a file that lies in this folder under a second key, without copying its bytes where links work."""
         target = self.path(key)

@@ -193,7 +193,10 @@ def _failure(call: Call, outcome: Outcome, token: str | None, doubt: str) -> Dow
 def _wait_s(outcome: Outcome, attempt: int, policy: CallPolicy) -> float:
     """How long to wait before the next try: as the service says and a little more, or a random share of the backoff."""
     jitter = _random.uniform(0, min(policy.max_wait_s, policy.backoff_s * 2 ** (attempt - 1)))
-    told = retry_after_s(outcome.headers) if isinstance(outcome, requests.Response) else None
+    told = None
+    if isinstance(outcome, requests.Response) and outcome.status_code == 429:
+        told = retry_after_s(outcome.headers)
+    # A gateway's Retry-After is in seconds, and nobody says whose a 5xx is: the backoff is enough for those.
     return min(jitter if told is None else told + min(jitter, policy.backoff_s), policy.max_wait_s)
 
 

@@ -22,6 +22,8 @@ FORMAT = 1
 TRIES = 50
 """How often a change is tried again because somebody else changed the document first."""
 ROUNDING = 1e-6
+PART = "@"
+"""Between a spending's id and the month that took over the rest of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,23 +129,38 @@ class Ledger:
             self._change(self.month(), change)
 
     def grow(self, identity: str, units: float, what: str) -> None:
-        """Reserve more for a spending, or reserve for one that was settled again.
+        """Reserve `units` in all for a spending, open or settled before.
 
-        Raises BudgetExceeded or ApprovalNeeded, and changes nothing, where the budget or the approval does not reach.
+        What an earlier month has reserved or spent of them stays there; the rest is this month's. Raises BudgetExceeded
+        or ApprovalNeeded, and changes nothing, where the budget or the approval does not reach.
         """
+        self._home(identity)
+        parts = self._parts(identity)
+        last = next(reversed(parts))
+        home, counted = parts[last][0], {name: part.counted for name, (_, part) in parts.items()}
+        if home != self.month() and units > sum(counted.values()) + ROUNDING:
+            self._draw_on_this_month(identity, counted, units - sum(counted.values()), what)
+            return
+        wanted = units - sum(counted.values()) + counted[last]
 
         def change(month: Month) -> Month:
-            mine = month.spendings[identity]
+            mine = month.spendings[last]
             others = month.counted - mine.counted
-            if self.limit is not None and others + units > self.limit + ROUNDING:
-                raise BudgetExceeded(self._over(units, others, what, home))
-            approval = self._approved(month, units, what, mine)
-            reserved = max(units, mine.reserved) if mine.actual is None else units
+            if self.limit is not None and others + wanted > self.limit + ROUNDING:
+                raise BudgetExceeded(self._over(wanted, others, what, home))
+            approval = self._approved(month, wanted, what, mine)
+            reserved = max(wanted, mine.reserved) if mine.actual is None else wanted
             grown = replace(mine, reserved=reserved, actual=None, approval=approval)
-            return replace(month, spendings={**month.spendings, identity: grown})
+            return replace(month, spendings={**month.spendings, last: grown})
 
-        home = self._home(identity)
         self._change(home, change)
+
+    def _draw_on_this_month(self, identity: str, counted: Mapping[str, float], rest: float, what: str) -> None:
+        """The rest of a spending that an earlier month began, as a spending of this month."""
+        first = self._parts(identity)[identity][1]
+        self.reserve(replace(first, id=f"{identity}{PART}{self.month()}", estimate=rest, actual=None, note=""), what)
+        for name, spent in counted.items():
+            self._update(name, actual=spent)
 
     def note_job(self, identity: str, job: str) -> None:
         """Remember the service's own name of what is paid for."""
@@ -151,8 +168,11 @@ class Ledger:
 
     def settle(self, identity: str, actual: float, note: str = "") -> None:
         """Replace a reservation by what was charged. Settling what was never reserved is nothing."""
-        if self._find(identity):
-            self._update(identity, actual=round(actual, 4), note=note)
+        parts = self._parts(identity)
+        for name, (_, part) in parts.items():
+            mine = actual if name == next(reversed(parts)) else min(actual, part.counted)
+            self._update(name, actual=round(mine, 4), note=note)
+            actual -= mine
 
     def approve(self, units: float, user: str = "", identity: str = "") -> Approval:
         """Record that `units` may be spent this month. The same `identity` is recorded once.
@@ -203,6 +223,15 @@ class Ledger:
             f"nobody has approved that; nothing was started for it. Approve it: `eo-assets approve {self.file} --units "
             f"{math.ceil(estimate)}` (or more), or the run tag eo-assets/approve; then run again"
         )
+
+    def _parts(self, identity: str) -> dict[str, tuple[str, Spending]]:
+        """A spending and what later months have added to it, by id: (month, spending), oldest first."""
+        return {
+            name: (month, spending)
+            for month, document in self.months().items()
+            for name, spending in document.spendings.items()
+            if name == identity or name.startswith(f"{identity}{PART}")
+        }
 
     def _find(self, identity: str) -> bool:
         return any(identity in month.spendings for month in self.months().values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -53,13 +54,18 @@ def approve_by_tag(ledger: Ledger, run: dg.DagsterRun) -> None:
         raise dg.Failure(told, allow_retries=False) from None
 
 
-def order_imagery(loaded: LoadedProject, walk: Walk, plan: TilePlan, grid: list[Tile]) -> Iterator[Delivery | None]:
-    """Have the missing tiles of a plan delivered; yields each as it arrives, None while waiting."""
-    desk = ordering_desk(loaded, walk)
-    yield from deliveries(desk, wanted_imagery(loaded, plan, grid))
+def order_imagery(
+    loaded: LoadedProject, walk: Walk, plan: TilePlan, later: TilePlan, grid: list[Tile]
+) -> Iterator[Delivery | None]:
+    """Have the missing tiles of a plan delivered; yields each as it arrives, None while waiting.
+
+    Those of a `later` plan are ordered along with them, and not waited for.
+    """
+    wanted = wanted_imagery(loaded, plan, later, grid)
+    yield from deliveries(ordering_desk(loaded, walk), replace(wanted, again=walk.rebuy))
 
 
-def wanted_imagery(loaded: LoadedProject, plan: TilePlan, grid: list[Tile]) -> Wanted:
+def wanted_imagery(loaded: LoadedProject, plan: TilePlan, later: TilePlan, grid: list[Tile]) -> Wanted:
     """What is asked for, tile by tile with the recipe that it is wanted with."""
     asked, cut = loaded.project.imagery, loaded.project.area.grid
     imagery = Imagery(
@@ -67,27 +73,32 @@ def wanted_imagery(loaded: LoadedProject, plan: TilePlan, grid: list[Tile]) -> W
         evalscript=loaded.evalscripts[asked.evalscript],
         outputs=asked.tiff_outputs,
     )
-    by_grid = len(plan.to_order) == len(grid) and isinstance(cut, SentinelHubGridSettings)
+    by_grid = len(plan.to_order) + len(later.to_order) == len(grid) and isinstance(cut, SentinelHubGridSettings)
     return Wanted(
         imagery,
         plan.to_order,
-        plan.recipes,
+        {**plan.recipes, **later.recipes},
         {tile.name: tile for tile in grid},
         TilingGrid(cut.id, committed_area(tile_store(loaded))) if by_grid else None,
+        later.to_order,
     )
 
 
-def unplaced(walk: Walk, plan: TilePlan) -> list[Tile]:
-    """The tiles of a plan that no order covers yet, neither one that is open nor one that has delivered them."""
+def unplaced(walk: Walk, *plans: TilePlan) -> list[Tile]:
+    """The tiles of plans that no order covers yet, neither one that is open nor one that has delivered them."""
+    tiles = [tile for plan in plans for tile in plan.to_order]
+    recipes = {name: recipe for plan in plans for name, recipe in plan.recipes.items()}
+    if not tiles:
+        return []  # a damaged order concerns nobody who orders nothing
     store = walk.store
     book, root = OrderBook(store.store, store.folder("tiffs")), store.folder("tiffs")
     placed = {
         name
         for order in book.all()
-        for name in order.covers(plan.recipes)
+        for name in order.covers(recipes)
         if order.state in OPEN or (order.job and store.store.path(f"{root}/{order.job}/{name}").exists())
     }
-    return [tile for tile in plan.to_order if tile.name not in placed]
+    return [tile for tile in tiles if tile.name not in placed or tile.name in walk.rebuy]
 
 
 def ordering_desk(loaded: LoadedProject, walk: Walk) -> Desk:

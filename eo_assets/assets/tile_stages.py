@@ -51,7 +51,8 @@ INLINE_PICTURES = 500
 class TileRunConfig(dg.Config):
     """What a person may ask of a run in the launchpad."""
 
-    rebuy: list[str] = Field([], description="tiles whose stale imagery is bought again")
+    rebuy: list[str] = Field([], description="tiles whose imagery is bought again if it is stale or was given up")
+    order_also: list[str] = Field([], description="tiles of later runs, ordered together: a request has a least price")
 
 
 def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
@@ -77,7 +78,9 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         with run_log(loaded, context):
             approve_by_tag(project_ledger(loaded), context.run)
             with counted_calls() as calls:
-                for outcome in _outcomes(loaded, walk, context.partition_keys, stages, ray_cluster, progress):
+                for outcome in _outcomes(
+                    loaded, walk, context.partition_keys, config.order_also, stages, ray_cluster, progress
+                ):
                     _tell(context, walk, outcome, len(context.partition_keys))
                     problems.add(outcome)
             _tell_calls(context, calls)
@@ -101,7 +104,13 @@ def _spec(prefix: str, stage: str, code_version: str) -> dg.AssetSpec:
 
 
 def _outcomes(
-    loaded: LoadedProject, walk: Walk, keys: Sequence[str], stages: list[str], ray: RayCluster, progress: Progress
+    loaded: LoadedProject,
+    walk: Walk,
+    keys: Sequence[str],
+    also: Sequence[str],
+    stages: list[str],
+    ray: RayCluster,
+    progress: Progress,
 ) -> Iterator[StageOutcome]:
     for stage in walk.store.folders:
         walk.store.claim(stage)
@@ -114,23 +123,26 @@ def _outcomes(
             allow_retries=False,
         )
     plan = plan_tiles(walk, tiles, stages)
+    others = select(all_tiles, set(also) - set(keys)) if "tiffs" in stages and plan.to_order else []
+    later = plan_tiles(walk, others, ["tiffs"])
     unlabelled = _unlabelled(walk, plan, stages)
-    if unlabelled:
-        check_labels(loaded)
     ledger = project_ledger(loaded)
-    wanted = quote(loaded, {"tiffs": unplaced(walk, plan), "reference": unlabelled})
     try:
+        if unlabelled:
+            check_labels(loaded)
+        wanted = quote(loaded, {"tiffs": unplaced(walk, plan, later), "reference": unlabelled})
         ledger.require(wanted.total, f"this run ({len(tiles)} tiles)")
     except EoAssetsError:
         yield from plan.known  # stamped all the same: in a run that fails they would turn failed with it
         raise
-    with reference_spending(loaded, ledger, walk, unlabelled):
+    with reference_spending(loaded, ledger, unlabelled) as labels:
         progress.started(f"{loaded.project.name}: {', '.join(stages)}", len(tiles), len(stages))
         for outcome in run_tiles(
-            walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, walk, wanted, all_tiles)
+            walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, walk, wanted, later, all_tiles)
         ):
             progress.advanced(outcome)
             if outcome is not None:
+                labels.add(outcome)
                 yield outcome
     progress.finished()
 

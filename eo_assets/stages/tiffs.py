@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import rasterio
 
 from eo_assets.core.tile import Tile
-from eo_assets.errors import TileError
+from eo_assets.errors import DamagedDelivery, TileError
 from eo_assets.project import Imagery
 from eo_assets.stages.stage import StageResult, TileInputs
 from resources.batch_orders import NOTHING
@@ -116,8 +116,9 @@ def provenance(folder: Path, dates: Sequence[dt.datetime]) -> dict[str, Any]:
     """
     path = folder / f"{USERDATA}.json"
     userdata = json.loads(path.read_text()) if path.exists() else None
-    told = (userdata or {}).get("products") or ()
-    products = sorted({name for entry in told for name in ([entry] if isinstance(entry, str) else entry)})
+    told = userdata.get("products") if isinstance(userdata, dict) else None
+    entries = [entry if isinstance(entry, list) else [entry] for entry in told] if isinstance(told, list) else []
+    products = sorted({name for entry in entries for name in entry if isinstance(name, str) and name})
     baselines = sorted({f"{found[1]}.{found[2]}" for name in products if (found := BASELINE.search(name))})
     return {
         "acquisitions": sorted({date.date().isoformat() for date in dates}),
@@ -133,7 +134,7 @@ def _utc(time: dt.datetime) -> dt.datetime:
 def _check_tiff(path: Path, tile: Tile, dates: int) -> None:
     """Refuse a file that is missing, damaged, short of bands or off the tile's grid."""
     if not path.exists():
-        raise TileError(f"{path} was not delivered; is {path.stem} an output of the evalscript?")
+        raise DamagedDelivery(f"{path} was not delivered; is {path.stem} an output of the evalscript?")
     try:
         with rasterio.open(path) as tiff:
             _check_grid(tiff, tile)
@@ -143,7 +144,9 @@ def _check_tiff(path: Path, tile: Tile, dates: int) -> None:
                 )
             _check_whole(tiff)
     except rasterio.errors.RasterioIOError as error:
-        raise TileError(f"{path} can't be opened: {error}; run the tile again to have it delivered anew") from None
+        raise DamagedDelivery(
+            f"{path} can't be opened: {error}; run the tile again to have it delivered anew"
+        ) from None
 
 
 def _check_grid(tiff: Any, tile: Tile) -> None:
@@ -163,6 +166,6 @@ def _check_whole(tiff: Any) -> None:
         place = f"{(tiff.width - 1) // width}_{(tiff.height - 1) // height}"
         offset, length = (tiff.get_tag_item(f"BLOCK_{what}_{place}", "TIFF", bidx=band) for what in ("OFFSET", "SIZE"))
         if offset is not None and length is not None and int(offset) + int(length) > size:
-            raise TileError(
+            raise DamagedDelivery(
                 f"{tiff.name} ends after {size} bytes, within band {band}; run the tile again to have it delivered anew"
             )

@@ -80,10 +80,25 @@ def test_only_failed_tiles_are_asked_for_again_and_one_fails_for_good(twelve: Tw
     assert "out of memory" in failure and "1 failed" in failure
     assert [spending.actual for spending in production.spendings()] == [100.0, 100.0, 100.0]
     assert tile_store(graph.loaded).failures("tiffs").keys() == {bad}
-    # The next run asks for that tile alone, and takes it.
+    # The next run does not pay for it again by itself; asked to, it asks for that tile alone, and takes it.
     production.control.clear()
-    assert failures(graph.run("tiffs")) == []
+    [failure] = failures(graph.run("tiffs"))
+    assert (
+        f"asked for 3 times in vain (imagery.tries: 3), and not again before somebody says so: --rebuy {bad}" in failure
+    )
+    assert len(production.created()) == 3
+    assert failures(graph.run("tiffs", rebuy=(bad,))) == []
     assert production.created()[-1][1] == [bad]
+
+
+def test_scattered_tiles_are_ordered_together(twelve: Twelve) -> None:
+    _, production = twelve()
+    chosen = NAMES[::3]
+    process = production.start("--only", "tiffs", *(word for name in chosen for word in ("-t", name)))
+    assert process.wait(120) == 0, production.said(process)
+    [(job, tiles)] = production.created()
+    assert tiles == chosen and production.charged() == {job: 100.0}
+    assert sorted(production.committed()) == chosen
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -12,7 +12,7 @@ from typing import Any
 
 from eo_assets.core.cost import processing_units
 from eo_assets.core.tile import Bounds, Tile
-from eo_assets.errors import TileError
+from eo_assets.errors import DamagedDelivery, TileError
 from resources.batch_api import BatchApi, Imagery
 from resources.batch_desk import Delivery, Desk, Polling, Wanted
 from resources.batch_jobs import deliveries
@@ -153,8 +153,11 @@ def desk_of(http_service: Any, batch: Batch, ledger: Mapping[str, Any] | None = 
     service = Here("test", http_service.url, f"{http_service.url}/token")
 
     def check(tile: Tile, folder: Path) -> None:
-        if "bad" in (folder / "B01.tif").read_text():
-            raise TileError(f"{folder} is damaged")
+        said = (folder / "B01.tif").read_text()
+        if "bad" in said:
+            raise DamagedDelivery(f"{folder} is damaged")
+        if "wrong" in said:
+            raise TileError(f"{folder} has 3 bands for 4 dates")
 
     options: dict[str, Any] = {
         "api": BatchApi(service, store, "tiffs", lag_seconds=0.001),

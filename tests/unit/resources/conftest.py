@@ -64,7 +64,7 @@ def http_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpService]:
         monkeypatch.setenv("SH_CLIENT_ID", f"client-{server.server_port}")
         monkeypatch.setenv("SH_CLIENT_SECRET", "top-secret")
         monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
-        monkeypatch.setattr("sentinelhub.download.handlers.time.sleep", lambda seconds: None)
+        monkeypatch.setattr("resources.service_calls.pause", lambda seconds: None)
         yield service
         server.shutdown()
         thread.join()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,18 @@ from resources.batch_api import TilingGrid
 from resources.batch_desk import Polling
 from resources.batch_jobs import deliveries
 from resources.batch_orders import NOTHING
-from tests.unit.resources.batch_service import NAMES, TILES, Batch, Job, collected, desk_of, orders, spendings, wanted
+from tests.unit.resources.batch_service import (
+    FILES,
+    NAMES,
+    TILES,
+    Batch,
+    Job,
+    collected,
+    desk_of,
+    orders,
+    spendings,
+    wanted,
+)
 
 DONE: list[Any] = [("DONE", NAMES, {"costPU": 100.0})]
 FIRST, SECOND, THIRD = NAMES
@@ -188,6 +200,79 @@ def test_what_somebody_else_has_committed_meanwhile_is_told_and_not_ordered(http
     assert batch.asked(batch.jobs[0]) == [SECOND, THIRD]
 
 
+def test_an_order_that_never_began_is_not_started_for_a_part_of_it(
+    http_service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = Batch(tmp_path, [DONE])
+    desk = desk_of(http_service, batch)
+    kill_at(desk, monkeypatch, type(desk.api), "start", after=False)
+    collected(desk, wanted(TILES[:1]))
+    assert batch.started == ["job-2"]
+    assert batch.asked(batch.jobs[1]) == [FIRST]
+
+
+def test_a_job_that_somebody_stopped_stays_so_until_somebody_asks(http_service: Any, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, [[("STOPPED", [FIRST], {"costPU": 60.0, "stoppedStatusReason": "USER_ACTION"})]])
+    desk = desk_of(http_service, batch)
+    assert "stopped by somebody" in (collected(desk, wanted())[SECOND].error or "")
+    told = collected(desk, wanted(TILES[1:]))[SECOND].error or ""
+    assert "was stopped by somebody and stays so; --rebuy" in told
+    assert batch.started == ["job-1"]
+    batch.jobs[0].steps = [("DONE", NAMES, {"costPU": 100.0})]
+    assert collected(desk, wanted(TILES[1:], again=frozenset({SECOND})))[SECOND].error is None
+    assert batch.started == ["job-1", "job-1"]
+
+
+def test_a_stopped_job_that_can_not_be_started_again_is_given_up(http_service: Any, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, [[("STOPPED", [FIRST], {"costPU": 60.0, "stoppedStatusReason": "OUT_OF_PU"})], DONE])
+    desk = desk_of(http_service, batch)
+    collected(desk, wanted())
+    batch.refuse["start"] = (400, "the request is too old")
+    assert "too old" in (collected(desk, wanted(TILES[1:]))[SECOND].error or "")
+    assert spendings(desk) == [(100.0, 60.0)]
+    batch.refuse.clear()
+    assert collected(desk, wanted(TILES[1:]))[SECOND].folder == f"tiffs/job-2/{SECOND}"
+
+
+def test_a_job_that_does_not_stop_at_once_is_told_again_and_goes_on_being_watched(
+    http_service: Any, tmp_path: Path
+) -> None:
+    steps: list[Any] = [("PROCESSING", [FIRST], {"costPU": 500.0})] * 6
+    batch = Batch(tmp_path, [steps])
+    desk = desk_of(http_service, batch, {"limit": 150.0})
+    batch.refuse["stop"] = (403, "not now")
+    original = batch._step
+
+    def step(job: Any) -> None:
+        original(job)
+        if len(job.steps) == 1:
+            batch.refuse.clear()
+
+    batch._step = step  # type: ignore[method-assign]
+    found = collected(desk, wanted())
+    assert ("stop", "job-1") in batch.acts
+    assert "it was stopped after 500.0" in (found[SECOND].error or "")
+
+
+def test_values_that_only_the_service_knows_are_no_crash(http_service: Any, tmp_path: Path) -> None:
+    reason = {"costPU": 60.0, "stoppedStatusReason": "MAINTENANCE", "userAction": "RESTING"}
+    batch = Batch(tmp_path, [[("STOPPED", [FIRST], reason)]])
+    found = collected(desk_of(http_service, batch), wanted())
+    assert "stopped, MAINTENANCE" in (found[SECOND].error or "")
+
+
+def test_a_caller_that_stops_lets_go_of_the_lock(http_service: Any, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, [[("PROCESSING", [], {})]])
+    desk = desk_of(http_service, batch)
+    begun = deliveries(dataclasses.replace(desk, polling=Polling(0.01, 30.0, 0.0)), wanted())
+    assert next(begun) is None and desk.api.store.held("tiffs/ordering")
+    begun.close()  # type: ignore[attr-defined]
+    deadline = time.monotonic() + 20
+    while desk.api.store.held("tiffs/ordering"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_an_order_of_other_settings_that_never_began_is_given_up(
     http_service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +296,10 @@ def test_a_job_that_the_service_has_forgotten_is_counted_and_ordered_again(http_
     assert "no such request" in (found[FIRST].error or "")  # it may not know it yet
     [order] = desk.book.open()
     desk.book.change(order, created="2026-01-01T00:00:00+00:00")
+    batch.refuse["process"] = (404, "no such page")  # a wrong address says 404 to everything
+    assert "no such request" in (collected(desk, wanted())[FIRST].error or "")
+    assert len(desk.book.open()) == 1
+    del batch.refuse["process"]
     batch.jobs.append(Job("job-1", {"input": {"type": "tiling-grid"}}, []))
     found = collected(desk, wanted())
     assert {delivery.folder for delivery in found.values()} == {f"tiffs/job-2/{name}" for name in NAMES}
@@ -286,11 +375,11 @@ def test_no_data_is_a_result(http_service: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("database", [None, b"", b"not a database"])
-def test_without_a_readable_database_the_tiles_are_told_all_the_same(
+def test_without_a_readable_database_the_tiles_are_told_and_not_bought_again(
     http_service: Any, tmp_path: Path, database: bytes | None
 ) -> None:
     batch = Batch(tmp_path, [[("PROCESSING", [], {}), ("DONE", [], {})]])
-    desk = desk_of(http_service, batch, tries=1)
+    desk = desk_of(http_service, batch)
     original = batch._step
 
     def step(job: Any) -> None:
@@ -301,6 +390,71 @@ def test_without_a_readable_database_the_tiles_are_told_all_the_same(
     batch._step = step  # type: ignore[method-assign]
     found = collected(desk, wanted())
     assert {delivery.error for delivery in found.values()} == {"batch request job-1 (DONE): no word of it"}
+    assert len(batch.jobs) == 1
+
+
+def test_files_that_come_late_are_waited_for_and_never_bought_again(http_service: Any, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, [[("DONE", [FIRST], {"costPU": 100.0})]])
+    batch.ends = {"job-1": {FIRST: ("DONE", ""), SECOND: ("DONE", ""), THIRD: ("DONE", "")}}
+    desk = desk_of(http_service, batch, polling=Polling(0.01, 0.2, 0.0))
+    found = []
+    for delivery in deliveries(desk, wanted()):
+        if delivery:
+            found.append(delivery)
+            if len(found) == 1:
+                for file in FILES:
+                    (batch.folder("job-1") / SECOND).mkdir(exist_ok=True)
+                    (batch.folder("job-1") / SECOND / file).touch()
+    told = {delivery.tile.name: delivery for delivery in found}
+    assert told[SECOND].folder == f"tiffs/job-1/{SECOND}"
+    assert told[THIRD].error == "batch request job-1 (DONE): DONE, but its files are not there"
+    assert len(batch.jobs) == 1
+
+
+def test_what_is_whole_and_wrong_is_handed_on_and_not_bought_again(http_service: Any, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, [DONE])
+    desk = desk_of(http_service, batch)
+    collected(desk, wanted())
+    (tmp_path / f"tiffs/job-1/{SECOND}/B01.tif").write_text("wrong")
+    found = collected(desk, wanted())
+    assert found[SECOND].folder == f"tiffs/job-1/{SECOND}"  # its walk says what is wrong with it
+    again = collected(desk, wanted(again=frozenset({SECOND})))
+    assert again[SECOND].folder == f"tiffs/job-2/{SECOND}"
+    assert batch.asked(batch.jobs[1]) == [SECOND]
+
+
+def test_tiles_that_fail_for_good_are_not_paid_for_by_every_run(http_service: Any, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, [[("DONE", [FIRST, THIRD], {"costPU": 100.0})], [("DONE", [], {"costPU": 100.0})]])
+    batch.ends = {f"job-{number}": {SECOND: ("FATAL", "script failed")} for number in range(1, 9)}
+    desk = desk_of(http_service, batch)
+    collected(desk, wanted())
+    assert len(batch.jobs) == 3
+    told = collected(desk, wanted(TILES[1:2]))[SECOND].error or ""
+    assert told == (
+        "batch request job-3: FATAL: script failed; asked for 3 times in vain (imagery.tries: 3), and not again before "
+        "somebody says so: --rebuy 33UUU_4_7"
+    )
+    assert len(batch.jobs) == 3
+    collected(desk, wanted(TILES[1:2], again=frozenset({SECOND})))
+    assert len(batch.jobs) == 4
+
+
+def test_tiles_of_a_later_run_are_ordered_along_and_waiting_there(http_service: Any, tmp_path: Path) -> None:
+    batch = Batch(tmp_path, [DONE])
+    desk = desk_of(http_service, batch)
+    first = dataclasses.replace(wanted(), tiles=TILES[:1], also=TILES[2:])
+    assert set(collected(desk, first)) == {FIRST}
+    assert batch.asked(batch.jobs[0]) == [FIRST, THIRD]
+    assert collected(desk, wanted(TILES[2:]))[THIRD].folder == f"tiffs/job-1/{THIRD}"
+    assert len(batch.jobs) == 1
+
+
+def test_a_folder_with_odd_signs_hides_no_word_of_the_service(http_service: Any, tmp_path: Path) -> None:
+    root = tmp_path / "map #1 ? 100%"
+    root.mkdir()
+    batch = Batch(root, [[("DONE", [FIRST, THIRD], {"costPU": 100.0})]])
+    batch.ends = {"job-1": {SECOND: ("DONE", "No data")}}
+    assert collected(desk_of(http_service, batch), wanted())[SECOND].error is None
 
 
 def test_a_half_delivered_tile_is_not_told(http_service: Any, tmp_path: Path) -> None:

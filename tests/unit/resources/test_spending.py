@@ -235,11 +235,31 @@ def test_a_spending_stays_in_its_month_and_the_next_one_is_fresh(tmp_path: Path)
     assert (november.headroom(), december.headroom()) == (5, 0)
 
 
-def test_a_spending_grows_in_its_month_and_is_refused_by_its_name(tmp_path: Path) -> None:
+def test_what_an_earlier_month_began_takes_the_rest_from_this_one(tmp_path: Path) -> None:
     november, december = ledger_in(tmp_path, 100), ledger_in(tmp_path, 100, now=DECEMBER)
     reserve(november, "a", 90)
-    with pytest.raises(BudgetExceeded, match=r"would cost about 101\.0 processing units in 2026-11;"):
-        december.grow("a", 101, "batch request job-1")
+    november.settle("a", 105)  # it cost more than the month had, and was stopped
+    with pytest.raises(BudgetExceeded, match=r"would cost about 101\.0 processing units in 2026-12;"):
+        december.grow("a", 206, "starting batch request job-1 again")
+    assert list(december.months()) == ["2026-11"]
+    december.grow("a", 150, "starting batch request job-1 again")
+    assert december.headroom() == 55
+    december.grow("a", 160, "batch request job-1, which is running,")
+    assert (november.headroom(), december.headroom()) == (-5, 45)
+    december.settle("a", 171)
+    assert december.headroom() == 34
+    assert sum(month.counted for month in december.months().values()) == 171
+
+
+def test_what_runs_over_midnight_keeps_its_reservation_and_draws_the_rest(tmp_path: Path) -> None:
+    november, december = ledger_in(tmp_path, 100), ledger_in(tmp_path, 100, now=DECEMBER)
+    reserve(november, "a", 90)
+    december.grow("a", 80, "imagery")  # less than was reserved: nothing of this month
+    assert list(december.months()) == ["2026-11"]
+    december.grow("a", 110, "imagery")
+    assert (november.headroom(), december.headroom()) == (10, 80)
+    december.settle("a", 95)
+    assert december.headroom() == 95
 
 
 def test_months_are_those_of_utc(tmp_path: Path) -> None:

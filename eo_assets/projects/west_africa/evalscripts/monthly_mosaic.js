@@ -46,13 +46,9 @@ function updateOutput(outputs, collection) {
   }
 }
 
-function productsOf(orbit) {
-  return (orbit.tiles || []).map((tile) => tile.dataPath).filter(Boolean);
-}
-
-// The dates of the frames and what they come from, in the order of the frames.
+// The dates of the frames, in the order of the frames.
 function updateOutputMetadata(scenes, inputMetadata, outputMetadata) {
-  outputMetadata.userData = { dates: scenes.orbits.map(dayOf), products: scenes.orbits.map(productsOf) };
+  outputMetadata.userData = { dates: scenes.orbits.map(dayOf) };
 }
 
 function evaluatePixel(samples) {
