@@ -71,8 +71,9 @@ def run(project: str, only: tuple[str, ...], tiles: tuple[str, ...], rebuy: tupl
         errors.print("interrupted; what is committed stays, run it again to go on")
         for job in running_jobs(project):
             errors.print(
-                f"[yellow]batch request {job} goes on at the service, and costs[/]; a later run takes its tiles"
+                f"[yellow]batch request {job} goes on at the service and costs[/]: a later run takes its tiles,"
             )
+            errors.print(f"`eo-assets orders {project} --stop {job}` ends it")
         sys.exit(130)
 
 
@@ -141,6 +142,26 @@ def spend(project: str, as_json: bool) -> None:
     from eo_assets.command_spend import print_spendings
 
     print_spendings(project, console, as_json=as_json)
+
+
+@main.command()
+@PROJECT
+@click.option("--all", "every", is_flag=True, help="Those that have ended too.")
+@click.option("--stop", "stopped", metavar="ID", help="Have the service stop this order's job.")
+@click.option(
+    "--forget", "forgotten", metavar="ID", help="End this order in the project's books, counted as estimated."
+)
+@_told
+def orders(project: str, every: bool, stopped: str | None, forgotten: str | None) -> None:
+    """The batch jobs of PROJECT: running, stopped, begun and left behind."""
+    from eo_assets.command_orders import forget_order, print_orders, stop_order
+
+    if stopped:
+        stop_order(project, stopped, console)
+    if forgotten:
+        forget_order(project, forgotten, console)
+    if not (stopped or forgotten):
+        print_orders(project, console, every=every)
 
 
 @main.command()
