@@ -8,7 +8,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
+from eo_assets.cli import main
 from eo_assets.stages.build import tile_store, tile_walk
 from resources.batch_orders import OrderBook
 from tests.integration.production import (
@@ -278,3 +280,26 @@ def test_an_excluded_date_touches_only_the_tiles_that_used_it(twelve: Twelve) ->
 def walk_state(graph: Any, tile: Any) -> bool:
     walk = tile_walk(graph.loaded)
     return bool(walk.state(walk.selected(["eopatches"])[0], tile).good)
+
+
+def test_a_person_lists_stops_and_forgets_an_order(twelve: Twelve) -> None:
+    _, production = twelve()
+
+    def orders(*arguments: str) -> str:
+        return CliRunner().invoke(main, ["orders", str(production.loaded.file), *arguments]).output
+
+    assert orders() == "no order is open\n"
+    production.control.set(slow_s=4)
+    process = production.start("--only", "tiffs")
+    until(lambda: production.started() and len(production.committed()) >= 1, "the first tile")
+    [(job, _)] = production.created()
+    assert f"started  local  job {job}  12 tiles, about 100.0 units" in orders()
+    assert orders("--stop", job).startswith(f"batch request {job} was asked to stop: ")
+    assert process.wait(60) == 1
+    assert "stopped by somebody; --rebuy with one of its tiles starts it again" in production.said(process)
+    assert "stopped" in orders()
+    assert "is ended; its tiles are ordered again" in orders("--forget", job)
+    assert orders() == "no order is open\n"
+    assert [spending.actual for spending in production.spendings()] == [100.0]
+    refused = CliRunner().invoke(main, ["orders", str(production.loaded.file), "--stop", job])
+    assert refused.exit_code == 2

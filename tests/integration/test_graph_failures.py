@@ -70,10 +70,11 @@ def test_a_tile_that_is_never_delivered(poisoned: Any, world: Path) -> None:
         assert list(json.loads(tiff.tags()["MISSING_TILES"])) == [BAD]
     assert (values[64:, 64:] == 255).all() and (values != 255).sum() == 3 * 64 * 64
 
-    # The scene is mended: a re-run makes that tile, the map and what is published, and nothing else.
+    # The scene is mended. The tile was asked for as often as the project allows, so a person says that it is worth it:
+    # that tile, the map and what is published are made, and nothing else.
     before = poisoned.commits()
     poison(world, 700)
-    assert [result.failure for result in poisoned.run() if not result.success] == []
+    assert [result.failure for result in poisoned.run(rebuy=(BAD,)) if not result.success] == []
     expected = {(stage, BAD) for stage in ("tiffs", "eopatches", "features", "predictions")}
     expected |= {("maps", "32633"), ("byoc_collection", "byoc_collection")}
     assert remade(before, poisoned.commits()) == expected
