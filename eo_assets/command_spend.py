@@ -12,6 +12,7 @@ from rich.console import Console
 from eo_assets.assets.area import project_area, project_grid, tiles_of
 from eo_assets.assets.imagery import project_ledger
 from eo_assets.assets.quotes import Quote, quote
+from eo_assets.core.spendings import Month, Spending
 from eo_assets.core.tile import Tile
 from eo_assets.definitions import open_project
 from eo_assets.project import LoadedProject
@@ -19,7 +20,6 @@ from eo_assets.stages.build import tile_store, tile_walk
 from eo_assets.stages.walk import StageOutcome
 from jobs.graph import rebought
 from resources.batch_orders import OrderBook
-from resources.spending import Month, Spending
 
 PAID = ("tiffs", "reference")
 COLUMNS = ("month", "when", "kind", "job", "user", "tiles", "estimate", "actual", "note")

@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 from collections.abc import Generator, Iterator, Sequence
 
+from eo_assets.core.spendings import Spending
 from eo_assets.core.tile import Tile
 from eo_assets.errors import ApprovalNeeded, BudgetExceeded, EoAssetsError, ServiceError, TransientError
 from resources.batch_api import JobState
@@ -13,7 +14,6 @@ from resources.batch_desk import Delivery, Desk, Steps, Wanted, arrived, pause, 
 from resources.batch_orders import Order
 from resources.batch_side_files import read_manifest, reconcile
 from resources.sentinel_hub import http_status
-from resources.spending import Spending
 
 LOG = logging.getLogger(__name__)
 UNPLACED = "never reached the service"

@@ -12,72 +12,18 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
+from eo_assets.core.spendings import Approval, Month, Spending, month_from_json
 from eo_assets.errors import ApprovalNeeded, BudgetExceeded, StoreError
 from resources.object_store import LocalFolder
 
-FORMAT = 1
 TRIES = 50
 """How often a change is tried again because somebody else changed the document first."""
 ROUNDING = 1e-6
 PART = "@"
 """Between a spending's id and the month that took over the rest of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """One job, or the Process requests of one run: what was estimated, is reserved, and was charged in the end.
-
-    Units are processing units of `service`. `actual` is None until it is settled.
-    """
-
-    id: str
-    kind: Literal["batch", "process"]
-    service: str
-    tiles: int
-    estimate: float
-    reserved: float
-    user: str = ""
-    created: str = ""
-    job: str = ""
-    actual: float | None = None
-    approval: str = ""
-    note: str = ""
-
-    @property
-    def counted(self) -> float:
-        """What it takes of the budget: the reservation while it is open, what was charged afterwards."""
-        return self.reserved if self.actual is None else self.actual
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """A person's word that up to `units` may be spent this month; spendings name the approval that they draw on."""
-
-    id: str
-    user: str
-    created: str
-    units: float
-
-
-@dataclass(frozen=True, slots=True)
-class Month:
-    """The document of a calendar month."""
-
-    spendings: Mapping[str, Spending] = field(default_factory=dict)
-    approvals: tuple[Approval, ...] = ()
-
-    @property
-    def counted(self) -> float:
-        """Spent and reserved together."""
-        return sum(spending.counted for spending in self.spendings.values())
-
-    def left_of(self, approval: Approval, besides: str = "") -> float:
-        """What an approval still covers, not counting the spending `besides`."""
-        drawn = (s.counted for s in self.spendings.values() if s.approval == approval.id and s.id != besides)
-        return approval.units - sum(drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +199,9 @@ class Ledger:
         for _ in range(TRIES):
             data, month = self._read(name)
             changed = change(month)
-            if changed == month or self.store.swap(self._key(name), _serialize(changed), data):
+            if changed == month or self.store.swap(
+                self._key(name), json.dumps(changed.as_json(), indent=1, sort_keys=True).encode(), data
+            ):
                 return
         raise StoreError(f"{self.store.path(self._key(name))}: others keep changing it; run it again")
 
@@ -262,7 +210,7 @@ class Ledger:
         if data is None:
             return None, Month()
         try:
-            return data, _parse(json.loads(data))
+            return data, month_from_json(json.loads(data))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(
                 f"{self.store.path(self._key(name))}: not a record of spending ({error}); nothing is bought while it "
@@ -290,17 +238,5 @@ def current_user() -> str:
         return f"user {os.getuid()}"
 
 
-def _serialize(month: Month) -> bytes:
-    document = {
-        "format": FORMAT,
-        "spendings": {name: asdict(spending) for name, spending in month.spendings.items()},
-        "approvals": [asdict(approval) for approval in month.approvals],
-    }
-    return json.dumps(document, indent=1, sort_keys=True).encode()
-
-
-def _parse(document: Mapping[str, Any]) -> Month:
-    if document["format"] > FORMAT:
-        raise ValueError(f"written by a newer version, format {document['format']}")
-    spendings = {name: Spending(**values) for name, values in document["spendings"].items()}
-    return Month(spendings, tuple(Approval(**values) for values in document["approvals"]))
+def _serialized(month: Month) -> bytes:
+    return json.dumps(month.as_json(), indent=1, sort_keys=True).encode()

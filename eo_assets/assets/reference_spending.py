@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Iterator, Sequence
 
 from eo_assets.assets.quotes import paid_requests, quote, tile_units
+from eo_assets.core.spendings import Spending
 from eo_assets.core.tile import Tile
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import sentinel_hub
 from eo_assets.stages.walk import StageOutcome
-from resources.spending import Ledger, Spending, open_spendings
+from resources.spending import Ledger, open_spendings
 
 
 class Labels:

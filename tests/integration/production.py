@@ -20,11 +20,11 @@ import yaml
 from pyproj import Transformer
 
 from eo_assets.assets.imagery import project_ledger
+from eo_assets.core.spendings import Spending
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import SERVICE_FOLDER, tile_store
 from resources.local_sentinel_hub.server import ServiceSettings
 from resources.sentinel_hub import LOCAL_BUCKET
-from resources.spending import Spending
 from tests.integration.local_sentinel_hub.fault_control import Control
 
 TILE_M, TILE_PX = 320, 32

@@ -21,12 +21,12 @@ from eo_assets.assets.imagery import APPROVAL_TAG, project_ledger
 from eo_assets.cli import main
 from eo_assets.command_spend import quote_rebuy
 from eo_assets.core.cost import processing_units
+from eo_assets.core.spendings import Month, Spending
 from eo_assets.definitions import build_definitions
 from eo_assets.stages.build import tile_walk
 from jobs.launches import RANGE_END, RANGE_START, Launcher, LaunchResult, Request
 from resources.local_sentinel_hub.server import stop
 from resources.ray_cluster import RayCluster, in_this_process
-from resources.spending import Month, Spending
 from tests.integration.conftest import Graph, graph_of, write_project, write_world
 
 TILES = ["32633_x00782_y09062", "32633_x00782_y09063", "32633_x00783_y09062", "32633_x00783_y09063"]

@@ -13,8 +13,9 @@ from click.testing import CliRunner, Result
 
 from eo_assets.assets.imagery import APPROVAL_TAG, approve_by_tag, project_ledger
 from eo_assets.cli import main
+from eo_assets.core.spendings import Spending
 from eo_assets.definitions import open_project
-from resources.spending import Ledger, Spending, current_user
+from resources.spending import Ledger, current_user
 
 LONG = "c2f1e0a4-0c1b-4d0b-9f3e-" + "a" * 60
 

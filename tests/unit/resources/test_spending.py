@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eo_assets.core.spendings import Spending
 from eo_assets.errors import ApprovalNeeded, BudgetExceeded, StoreError
 from resources.object_store import LocalFolder
-from resources.spending import Ledger, Spending, current_user, open_spendings
+from resources.spending import Ledger, current_user, open_spendings
 
 NOVEMBER = dt.datetime(2026, 11, 30, 23, 59, 30, tzinfo=dt.UTC)
 DECEMBER = dt.datetime(2026, 12, 1, 0, 0, 30, tzinfo=dt.UTC)
