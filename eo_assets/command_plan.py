@@ -74,7 +74,7 @@ def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
     _print_quote(plan, console)
     console.print("before compression, and on one CPU:")
     for stage, size in plan.estimate.bytes.items():
-        console.print(f"  {stage:12s} {size / 1e9:10,.2f} GB {plan.estimate.hours[stage]:10,.2f} h")
+        console.print(f"  {stage:12s} {size / 1e9:10,.2f} GB {plan.estimate.hours[stage]:12,.4f} h")
     if names:
         _print_names(plan.tiles, console)
 

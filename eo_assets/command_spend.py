@@ -111,7 +111,7 @@ def _rows(months: Mapping[str, Month]) -> Iterator[tuple[str, ...]]:
         for spending in sorted(month.spendings.values(), key=lambda entry: entry.created):
             yield (name, *_cells(spending))
         for approval in month.approvals:
-            told = f"approved, {month.left_of(approval):,.1f} left"
+            told = f"approved, {max(month.left_of(approval), 0.0):,.1f} left"
             yield (
                 name,
                 approval.created,

@@ -26,7 +26,10 @@ Write = Callable[[Path], Mapping[str, Any]]
 
 
 def ensure(store: TileStore, asset: str, key: str, wanted: Wanted, write: Write) -> OutputRecord:
-    """The committed output, made first unless it is what is wanted. Never another project's output."""
+    """The committed output, made first unless it is what is wanted. Never another project's output.
+
+    Where another run commits the very same meanwhile, its output is as good as ours.
+    """
     store.claim(asset)
     record = store.record(asset, key)
     if record is not None and record.recipe == wanted.recipe:
@@ -34,7 +37,13 @@ def ensure(store: TileStore, asset: str, key: str, wanted: Wanted, write: Write)
     with store.attempt(asset, key) as attempt:
         started = time.perf_counter()
         numbers = {**write(attempt.folder), "seconds": round(time.perf_counter() - started, 3)}
-        return store.commit(asset, key, attempt, wanted.recipe, numbers=numbers, inputs=wanted.inputs)
+        try:
+            return store.commit(asset, key, attempt, wanted.recipe, numbers=numbers, inputs=wanted.inputs)
+        except StoreError:
+            record = store.record(asset, key)
+            if record is not None and record.recipe == wanted.recipe:
+                return record
+            raise
 
 
 def live_record(store: TileStore, asset: str, remedy: str) -> OutputRecord:
