@@ -10,6 +10,7 @@ import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 
+from eo_assets.assets.area import tiles_of
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.model import read_metrics
 from eo_assets.assets.model_card import headline
@@ -18,7 +19,7 @@ from eo_assets.definitions import build_definitions, open_project
 from eo_assets.instance import open_instance
 from eo_assets.project import LoadedProject
 from eo_assets.run_report import write_run_report
-from eo_assets.stages.build import tile_store
+from eo_assets.stages.build import tile_store, tile_walk
 from eo_assets.stages.quicklooks import QUICKLOOK
 from eo_assets.terminal import TerminalProgress
 from jobs.launches import Launch, Launcher, LaunchResult, Request
@@ -44,6 +45,15 @@ def run_project(name: str, request: Request, console: Console) -> bool:
     return all(result.success for result in results)
 
 
+def _kept(loaded: LoadedProject) -> int:
+    """How many tiles have something bought that is stale and still used."""
+    store, walk = tile_store(loaded), tile_walk(loaded)
+    if store.record("tile_grid", "tile_grid") is None:
+        return 0
+    states = (walk.states(["tiffs", "reference"], tile).values() for tile in tiles_of(store))
+    return sum(any(state.status == "kept" for state in found) for found in states)
+
+
 def _announce(launch: Launch, console: Console) -> None:
     keys = launch.keys or ()
     where = f" of {keys[0]}" if len(keys) == 1 else f" of {len(keys)} tiles, {keys[0]} to {keys[-1]}" if keys else ""
@@ -59,7 +69,13 @@ def _summary(loaded: LoadedProject, name: str, run: str, results: Sequence[Launc
     if failed:
         console.print(f"[red]{failed} of {len(results)} launches failed[/]; `eo-assets status {name}` tells why")
     elif not tile_runs:
-        console.print("every tile is up to date")
+        kept = _kept(loaded)
+        console.print("every tile is up to date" if not kept else "no tile has anything to do")
+        if kept:
+            console.print(
+                f"[yellow]{kept} tiles are used although their settings changed since they were bought[/]; "
+                "--rebuy TILE quotes and buys them again"
+            )
     model = store.record("model", "model")
     if model is not None:
         for line in headline(read_metrics(store, model)["scores"]):

@@ -57,6 +57,6 @@ class TerminalProgress:
         if self._counts["kept"]:
             self._console.print(
                 f"  [yellow]{self._counts['kept']} outputs are used although their settings changed since they were "
-                "bought[/]; --rebuy buys them again",
+                "bought[/]; --rebuy TILE buys them again",
                 highlight=False,
             )
