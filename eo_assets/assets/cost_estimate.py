@@ -56,7 +56,7 @@ class Estimate:
             }
             for line in self.quote.lines
         ]
-        hours = {stage: round(value, 3) for stage, value in self.hours.items()}
+        hours = {stage: round(value, 4) for stage, value in self.hours.items()}
         return {
             "processing_units": round(self.quote.total, 2),
             "note": UNVERIFIED,
