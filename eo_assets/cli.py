@@ -63,7 +63,7 @@ def run(project: str, only: tuple[str, ...], tiles: tuple[str, ...], rebuy: tupl
     from jobs.launches import Request
 
     if rebuy and not (quote_rebuy(project, rebuy, console) and (yes or click.confirm("buy them again?"))):
-        console.print("nothing is bought again")
+        console.print("nothing is bought again; the run goes on without it")
         rebuy = ()
     try:
         sys.exit(0 if run_project(project, Request(only, tiles, rebuy), console) else 1)
@@ -127,7 +127,7 @@ def status(project: str, as_json: bool) -> None:
     table = Table("asset", "state", "bytes", "why", box=None, pad_edge=False)
     for asset in assets:
         states = ", ".join(f"{count} {state}" for state, count in sorted(asset.states.items()))
-        first = next((f"{tile}: {reason}" for tile, reason in asset.reasons.items()), "")
+        first = next((f"{tile}: {reason}" if tile else reason for tile, reason in asset.reasons.items()), "")
         more = f" (and {len(asset.reasons) - 1} more)" if len(asset.reasons) > 1 else ""
         table.add_row(asset.asset, states, f"{asset.bytes / 1e6:,.1f} MB" if asset.bytes else "-", escape(first + more))
     console.print(table)

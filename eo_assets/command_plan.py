@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from eo_assets.assets.area import project_area, project_grid
+from eo_assets.assets.area import check_excluded_tiles, project_area, project_grid
 from eo_assets.assets.cost_estimate import Estimate, estimate_of
 from eo_assets.assets.imagery import project_ledger
 from eo_assets.assets.observations import Observations, observations
@@ -61,6 +61,7 @@ def make_plan(project: str, aoi: Path | None, *, catalog: bool = False) -> Plan:
     loaded = open_project(project)
     area = project_area(loaded, aoi)
     tiles = project_grid(loaded).tiles(area.geometry)
+    check_excluded_tiles(loaded, tiles)
     found = observations(loaded, tiles) if catalog else None
     return Plan(loaded, area.area_km2, tuple(tiles), estimate_of(loaded, tiles), found)
 

@@ -100,7 +100,9 @@ def _paid_states(
 
 def _told(asked: Quote, console: Console) -> float:
     for line in asked.lines:
-        console.print(f"{line.stage}: {line.tiles} tiles, about {line.units:,.1f} {line.unit} by {line.kind.mode}")
+        least = f", {line.minimum:,.1f} of it to reach the least price of a request" if line.minimum > 0 else ""
+        tiles = "1 tile" if line.tiles == 1 else f"{line.tiles} tiles"
+        console.print(f"{line.stage}: {tiles}, about {line.units:,.1f} {line.unit} by {line.kind.mode}{least}")
     if not asked.lines:
         console.print("nothing has to be bought")
     return asked.total

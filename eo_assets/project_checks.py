@@ -189,6 +189,7 @@ CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     check_grid,
     request.check_collections,
     request.check_time_intervals,
+    request.check_excluded_dates,
     request.check_datasources,
     request.check_tiff_outputs,
     request.check_script_outputs,

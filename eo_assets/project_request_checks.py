@@ -20,6 +20,15 @@ def check_time_intervals(imagery: Imagery) -> Iterator[Finding]:
     yield from _check_interval(("imagery", "time_interval"), imagery.time_interval)
 
 
+def check_excluded_dates(imagery: Imagery) -> Iterator[Finding]:
+    """A date outside the interval was never asked for: it is a slip of the pen."""
+    first, last = imagery.time_interval
+    for index, entry in enumerate(imagery.exclude):
+        if first <= last and not first <= entry.date <= last:
+            remedy = f"name a date from {first} to {last}, or remove it"
+            yield Finding(("imagery", "exclude", index), entry.date, "not within imagery.time_interval", remedy)
+
+
 def check_reference_interval(reference: Reference) -> Iterator[Finding]:
     """The same for the reference's own interval, and for those of its collections."""
     if not isinstance(reference.source, CollectionReference):

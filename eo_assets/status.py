@@ -61,7 +61,9 @@ def project_status(loaded: LoadedProject) -> list[AssetStatus]:
     states: dict[str, AssetStatus] = {}
     for asset in ASSETS:
         own = tiles.get(asset) or found[asset]
-        behind = next((need for need in NEEDS[asset] if _unsettled(states[need], shared=need in found)), None)
+        # What a tile's stage waits for is known tile by tile.
+        needs = [need for need in NEEDS[asset] if not (asset in tiles and need in tiles)]
+        behind = next((need for need in needs if _unsettled(states[need], shared=need in found)), None)
         states[asset] = own if behind is None else _behind(own, behind)
     return list(states.values())
 
@@ -114,6 +116,8 @@ def _state(outcome: StageOutcome, failures: Mapping[str, str]) -> str:
         return "kept" if outcome.status == "kept" else "empty" if empty else "done"
     if outcome.tile in failures:
         return "failed"
+    if outcome.status == "blocked" and outcome.reason.endswith(": stale"):
+        return "stale"
     return outcome.reason if outcome.reason in ("missing", "stale") else outcome.status
 
 

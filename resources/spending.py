@@ -152,7 +152,8 @@ class Ledger:
         besides = mine.id if mine else ""
         fitting = {a.id: left for a in month.approvals if (left := month.left_of(a, besides)) + ROUNDING >= units}
         if not fitting:
-            raise ApprovalNeeded(self._unapproved(units, what))
+            largest = max((month.left_of(approval) for approval in month.approvals), default=0.0)
+            raise ApprovalNeeded(self._unapproved(units, what, largest))
         return mine.approval if mine and mine.approval in fitting else min(fitting, key=lambda name: fitting[name])
 
     def _over(self, estimate: float, counted: float, what: str, month: str) -> str:
@@ -163,11 +164,12 @@ class Ledger:
             "fewer tiles (-t)"
         )
 
-    def _unapproved(self, estimate: float, what: str) -> str:
+    def _unapproved(self, estimate: float, what: str, largest: float) -> str:
+        left = f" (the largest approval that is left covers {largest:,.1f})" if largest > ROUNDING else ""
         return (
             f"{self.file}: budget.require_approval: true: {what} would cost about {estimate:,.1f} processing units and "
-            f"nobody has approved that; nothing was started for it. Approve it: `eo-assets approve {self.file} --units "
-            f"{math.ceil(estimate)}` (or more), or the run tag eo-assets/approve; then run again"
+            f"nobody has approved that{left}; nothing was started for it. Approve it: `eo-assets approve {self.file} "
+            f"--units {math.ceil(estimate)}` (or more), or the run tag eo-assets/approve; then run again"
         )
 
     def _parts(self, identity: str) -> dict[str, tuple[str, Spending]]:

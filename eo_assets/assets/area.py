@@ -1,6 +1,7 @@
 """The area of interest and its tiles: `aoi` and `tile_grid`. Everything else is partitioned by what they find."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from eo_assets.core.recipe import recipe
 from eo_assets.core.sentinel_hub_grid import SentinelHubGrid
 from eo_assets.core.tile import Tile
 from eo_assets.core.utm_grid import UtmGrid
-from eo_assets.errors import AreaError
+from eo_assets.errors import AreaError, ProjectError
 from eo_assets.project import CustomGridSettings, LoadedProject, SentinelHubGridSettings, UtmGridSettings
 from eo_assets.stages.build import input_folder, input_folders, tile_store
 from resources.grid_files import read_custom_grid, read_grid, write_grid
@@ -111,6 +112,17 @@ def make_tile_grid(loaded: LoadedProject, store: TileStore) -> OutputRecord:
         return {"tiles": len(tiles), "tiles_by_zone": dict(zones), "pixels": pixels}
 
     return ensure(store, "tile_grid", "tile_grid", wanted_tile_grid(loaded, store), write)
+
+
+def check_excluded_tiles(loaded: LoadedProject, tiles: Sequence[Tile]) -> None:
+    """Refuse imagery.exclude where it names a tile that the grid has not. Raises ProjectError."""
+    known = {tile.name for tile in tiles}
+    named = {name for entry in loaded.project.imagery.exclude for name in entry.tiles or ()}
+    if unknown := sorted(named - known):
+        raise ProjectError(
+            f"{loaded.file}: imagery.exclude: {unknown[0]}: the area has no tile of that name; "
+            "`eo-assets plan --names` lists them"
+        )
 
 
 def committed_area(store: TileStore) -> shapely.Geometry:

@@ -34,6 +34,9 @@ def run_log(loaded: LoadedProject, context: dg.AssetExecutionContext) -> Iterato
     handler = logging.FileHandler(folder / "run.log")
     handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     loggers = [context.log, *(logging.getLogger(name) for name in LOGGERS)]
+    levels = [(logger, logger.level) for logger in loggers[1:]]
+    for logger in loggers[1:]:
+        logger.setLevel(logging.INFO)
     for logger in loggers:
         logger.addHandler(handler)
     try:
@@ -45,6 +48,8 @@ def run_log(loaded: LoadedProject, context: dg.AssetExecutionContext) -> Iterato
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
+        for logger, level in levels:
+            logger.setLevel(level)
         handler.close()
 
 

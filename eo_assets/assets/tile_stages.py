@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dagster as dg
 from pydantic import Field
 
-from eo_assets.assets.area import tiles_of
+from eo_assets.assets.area import check_excluded_tiles, tiles_of
 from eo_assets.assets.imagery import approve_by_tag, order_imagery, project_ledger, unplaced
 from eo_assets.assets.outputs import materialization
 from eo_assets.assets.progress import Progress
@@ -116,6 +116,7 @@ def _outcomes(
         walk.store.claim(stage)
     all_tiles = tiles_of(walk.store)
     tiles = select(all_tiles, keys)
+    check_excluded_tiles(loaded, all_tiles)
     if "predictions" in stages and walk.store.record("model", "model") is None:
         raise dg.Failure(
             f"predictions need a model and {loaded.project.name} has none; run training first: "

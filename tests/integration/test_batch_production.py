@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from eo_assets.cli import main
 from eo_assets.stages.build import tile_store, tile_walk
+from eo_assets.status import project_status
 from resources.batch_orders import OrderBook
 from tests.integration.production import (
     NAMES,
@@ -259,12 +260,18 @@ def test_an_excluded_date_touches_only_the_tiles_that_used_it(twelve: Twelve) ->
     walk = tile_walk(excluding.loaded)
     stale = {tile.name for tile in excluding.tiles if not walk.state(walk.selected(["eopatches"])[0], tile).good}
     assert sorted(stale) == FIRST_ROW
+    told = {status.asset: dict(status.states) for status in project_status(excluding.loaded)}
+    assert told["eopatches"] == told["features"] == {"done": 9, "stale": 3}
     assert failures(excluding.run("features")) == []
     after = excluding.commits()
     remade = {key for key, record in after.items() if key not in before or before[key].attempt != record.attempt}
     assert remade == {(stage, name) for stage in ("eopatches", "features") for name in FIRST_ROW}
     assert after["eopatches", FIRST_ROW[0]].numbers["dates"] == 2
     assert len(production.calls("POST", "")) == asked  # nothing was asked of the service
+
+    unknown, _ = twelve({"imagery": {"exclude": [{"date": THIRD_DATE, "tiles": ["30XXX_0_0"]}]}})
+    [failure] = failures(unknown.run("features"))
+    assert "imagery.exclude: 30XXX_0_0: the area has no tile of that name" in failure
 
     # One tile alone; and every date of a tile is an empty tile.
     only_one, _ = twelve({"imagery": {"exclude": [{"date": THIRD_DATE, "tiles": [FIRST_ROW[1]]}]}})

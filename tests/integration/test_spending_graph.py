@@ -248,7 +248,7 @@ def test_two_of_four_stale_tiles_are_quoted_and_bought_again(again: Callable[...
     assert quote_rebuy(str(graph.loaded.file), named, Console(file=said, width=200))
     assert said.getvalue().splitlines() == [
         f"tiffs of 2 tiles: {TILES[0]}, {TILES[2]}",
-        "tiffs: 2 tiles, about 100.0 PU of local by batch",
+        "tiffs: 2 tiles, about 100.0 PU of local by batch, 99.9 of it to reach the least price of a request",
     ]
     assert graph.store.records("tiffs") == before, "a quote buys nothing"
     launcher = Launcher(graph.loaded, graph.definitions, graph.instance)

@@ -111,6 +111,11 @@ BROKEN: dict[str, tuple[str, str]] = {
         "imagery: {time_interval: [2020-02-30, 2020-12-31]}",
         'imagery.time_interval.0: "2020-02-30": not a date: write it as YYYY-MM-DD',
     ),
+    "excluded date that is never asked for": (
+        "imagery: {exclude: [2019-06-01]}",
+        'imagery.exclude.0: "2019-06-01": not within imagery.time_interval: name a date from 2020-01-01 to 2020-12-31, '
+        "or remove it",
+    ),
     "one date for two": (
         "imagery: {time_interval: [2020-02-01]}",
         'imagery.time_interval: ["2020-02-01"]: an entry is missing: write it as [a, b]',
