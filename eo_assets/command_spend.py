@@ -51,7 +51,7 @@ def quote_missing(name: str, console: Console) -> float:
     if store.record("tile_grid", "tile_grid") is None:
         tiles = project_grid(loaded).tiles(project_area(loaded).geometry)
         return _told(quote(loaded, dict.fromkeys(PAID, tiles)), console)
-    states = _paid_states(loaded, tiles_of(store), ())
+    states = _paid_states(loaded, tiles_of(store))
     missing = {stage: [tile for tile, state in found if not state.good] for stage, found in states.items()}
     return _told(quote(loaded, missing), console)
 
@@ -61,7 +61,7 @@ def quote_rebuy(name: str, named: Sequence[str], console: Console) -> bool:
     loaded = open_project(name)
     tiles = tiles_of(tile_store(loaded))
     chosen = set(rebought(tiles, named))
-    states = _paid_states(loaded, [tile for tile in tiles if tile.name in chosen], ())
+    states = _paid_states(loaded, [tile for tile in tiles if tile.name in chosen])
     # What is missing was perhaps given up after too many tries: to name it asks for it again.
     stale = {
         stage: [tile for tile, state in found if state.status == "kept" or not state.good]
@@ -90,10 +90,8 @@ def approve_units(name: str, units: float, console: Console) -> None:
     console.print(f"approved: {made.units:,.1f} processing units for {ledger.month()}, by {made.user}, {made.created}")
 
 
-def _paid_states(
-    loaded: LoadedProject, tiles: Sequence[Tile], rebuy: Sequence[str]
-) -> dict[str, list[tuple[Tile, StageOutcome]]]:
-    walk = tile_walk(loaded, rebuy=rebuy)
+def _paid_states(loaded: LoadedProject, tiles: Sequence[Tile]) -> dict[str, list[tuple[Tile, StageOutcome]]]:
+    walk = tile_walk(loaded)
     stages = [stage for stage in walk.selected(PAID) if stage.paid]
     return {stage.name: [(tile, walk.state(stage, tile)) for tile in tiles] for stage in stages}
 

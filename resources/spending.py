@@ -201,9 +201,7 @@ class Ledger:
         for _ in range(TRIES):
             data, month = self._read(name)
             changed = change(month)
-            if changed == month or self.store.swap(
-                self._key(name), json.dumps(changed.as_json(), indent=1, sort_keys=True).encode(), data
-            ):
+            if changed == month or self.store.swap(self._key(name), _serialized(changed), data):
                 return
         raise StoreError(f"{self.store.path(self._key(name))}: others keep changing it; run it again")
 
