@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Sequence
 
 import dagster as dg
 
 from eo_assets.core.tile import Tile
+
+GAP_TILES = 25
+"""A run's start costs about as much as the events of so many tiles."""
+MOST_RANGES = 20
 
 
 def tile_partitions(project: str) -> dg.DynamicPartitionsDefinition:
@@ -48,6 +53,21 @@ def contiguous(tiles: Sequence[Tile], wanted: Iterable[str]) -> list[list[Tile]]
                 groups.append([tile])
         previous_wanted = tile.name in names
     return groups
+
+
+def ranges_with_work(tiles: Sequence[Tile], waiting: Collection[str]) -> list[Sequence[Tile]]:
+    """Ranges of these neighbours that hold all waiting ones and few others: begun and ended by a waiting one.
+
+    Tiles in between that are up to date cost an event or two each, a run of its own costs a start: a range is split
+    where a gap is longer than `GAP_TILES`, at the longest gaps first, into at most `MOST_RANGES`.
+    """
+    places = [index for index, tile in enumerate(tiles) if tile.name in waiting]
+    if not places:
+        return []
+    gaps = sorted(((after - before, after) for before, after in itertools.pairwise(places)), reverse=True)
+    begins = sorted([places[0], *(after for gap, after in gaps[: MOST_RANGES - 1] if gap > GAP_TILES)])
+    ends = [max(place for place in places if place < begin) for begin in begins[1:]] + [places[-1]]
+    return [tiles[begin : end + 1] for begin, end in zip(begins, ends)]
 
 
 def _set_keys(instance: dg.DagsterInstance, name: str, keys: list[str]) -> None:

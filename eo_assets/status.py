@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from eo_assets.assets.area import tiles_of, wanted_aoi, wanted_tile_grid
-from eo_assets.assets.byoc import wanted_byoc_collection
-from eo_assets.assets.cost_estimate import wanted_cost_estimate
-from eo_assets.assets.maps import wanted_map
-from eo_assets.assets.model import wanted_model
-from eo_assets.assets.shared_outputs import Wanted
-from eo_assets.assets.training_data import wanted_training_data
+from eo_assets.assets.area import tiles_of
+from eo_assets.assets.shared_wanted import WantedByKey, shared_wanted
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
@@ -47,17 +42,8 @@ def project_status(loaded: LoadedProject) -> list[AssetStatus]:
     """Every asset of the graph, in its order."""
     store = tile_store(loaded)
     tiles = _tile_states(loaded, store)
-    shared: Mapping[str, Callable[[], Wanted]] = {
-        "aoi": lambda: wanted_aoi(loaded),
-        "tile_grid": lambda: wanted_tile_grid(loaded, store),
-        "cost_estimate": lambda: wanted_cost_estimate(loaded, store),
-        "training_data": lambda: wanted_training_data(loaded, store),
-        "model": lambda: wanted_model(loaded, store),
-        "byoc_collection": lambda: wanted_byoc_collection(loaded, store),
-    }
-    found = {asset: _status(store, asset, {asset: wanted}) for asset, wanted in shared.items()}
-    zones = _zones(store)
-    found["maps"] = _status(store, "maps", {zone: lambda z=zone: wanted_map(loaded, store, int(z)) for zone in zones})
+    shared = shared_wanted(loaded, store)
+    found = {asset: _status(store, asset, wanted) for asset, wanted in shared.items()}
     states: dict[str, AssetStatus] = {}
     for asset in ASSETS:
         own = tiles.get(asset) or found[asset]
@@ -82,18 +68,11 @@ def _behind(status: AssetStatus, upstream: str) -> AssetStatus:
     return replace(status, states=dict(states), reasons={"": f"{upstream} is to be made first", **status.reasons})
 
 
-def _zones(store: TileStore) -> list[str]:
-    if store.record("tile_grid", "tile_grid") is None:
-        return []
-    return sorted({str(tile.epsg) for tile in tiles_of(store)})
-
-
 def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStatus]:
     if store.record("tile_grid", "tile_grid") is None:
         return {stage: AssetStatus(stage, {}, {"": "the tile grid has not been made"}) for stage in TILE_STAGES}
-    walk, tiles = tile_walk(loaded), tiles_of(store)
-    found = {}
-    by_tile = {tile.name: walk.states(TILE_STAGES, tile) for tile in tiles}
+    walk, found = tile_walk(loaded), {}
+    by_tile = {tile.name: states for tile, states in walk.survey(TILE_STAGES, tiles_of(store))}
     for stage in walk.selected(TILE_STAGES):
         failures = store.failures(stage.name)
         outcomes = {name: states[stage.name] for name, states in by_tile.items()}
@@ -121,7 +100,7 @@ def _state(outcome: StageOutcome, failures: Mapping[str, str]) -> str:
     return outcome.reason if outcome.reason in ("missing", "stale") else outcome.status
 
 
-def _status(store: TileStore, asset: str, wanted: Mapping[str, Callable[[], Wanted]]) -> AssetStatus:
+def _status(store: TileStore, asset: str, wanted: WantedByKey) -> AssetStatus:
     failures, states, reasons, size = store.failures(asset), Counter[str](), {}, 0
     for key, what in wanted.items():
         record = store.record(asset, key)

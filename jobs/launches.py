@@ -12,12 +12,17 @@ from dataclasses import dataclass, field, replace
 import dagster as dg
 
 from eo_assets.assets.area import tiles_of
+from eo_assets.assets.outputs import shown_recipe, told_recipe
 from eo_assets.assets.run_log import RUN_TAG
+from eo_assets.assets.shared_wanted import shared_wanted
+from eo_assets.assets.tile_events import told_digests
 from eo_assets.assets.training_data import sampling_tiles
 from eo_assets.core.tile import Tile
-from eo_assets.partitions import contiguous, register
+from eo_assets.errors import EoAssetsError
+from eo_assets.partitions import contiguous, ranges_with_work, register
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
+from eo_assets.stages.walk import StageOutcome
 from jobs.graph import choose_tiles, rebought, with_upstream
 from jobs.project_jobs import AREA, LAUNCHES, MAP, PREDICT, PUBLISH, TRAIN
 
@@ -70,10 +75,10 @@ class Launcher:
         """Launch what the request needs, in the order of the graph; goes on past failures."""
         targets = set(self._targets(request))
         direct = with_upstream(targets, stop_at=TRAIN)
-        area = self._launch(AREA, None, request)
-        yield area
-        if not area.success:
-            return
+        for area in self._unsettled(AREA, None, request):
+            yield area
+            if not area.success:
+                return
         tiles = tiles_of(tile_store(self.loaded))
         register(self.instance, self.loaded.project.name, tiles)
         chosen = choose_tiles(tiles, request.tiles)
@@ -93,8 +98,8 @@ class Launcher:
         yield from self._ranges([asset for asset in PREDICT if asset in direct], tiles, chosen, request)
         if "maps" in direct:
             for zone in dict.fromkeys(str(tile.epsg) for tile in chosen):
-                yield self._launch(MAP, (zone,), request)
-        yield from self._without_keys([asset for asset in PUBLISH if asset in direct], request)
+                yield from self._unsettled(MAP, zone, request)
+        yield from self._unsettled([asset for asset in PUBLISH if asset in direct], None, request)
 
     def _targets(self, request: Request) -> tuple[str, ...]:
         """The assets that are asked for. Single tiles are tried out stage by stage: no map is made of them unasked."""
@@ -109,7 +114,7 @@ class Launcher:
 
     def _train(self, direct: set[str], request: Request) -> Iterator[LaunchResult]:
         needed = with_upstream(direct & set(TRAIN))
-        yield from self._without_keys([asset for asset in TRAIN if asset in needed], request)
+        yield from self._unsettled([asset for asset in TRAIN if asset in needed], None, request)
 
     def _has_model(self) -> bool:
         return tile_store(self.loaded).record("model", "model") is not None
@@ -125,34 +130,43 @@ class Launcher:
     def _ranges(
         self, stages: Sequence[str], tiles: Sequence[Tile], chosen: Sequence[Tile], request: Request
     ) -> Iterator[LaunchResult]:
-        """One run a range of neighbouring tiles, from the first that has something to do to the last.
+        """One run a range of neighbouring tiles that have something to do, see `ranges_with_work`.
 
-        Tiles in between that are up to date are skipped by their records; a run of its own for every gap would cost a
-        start each. Imagery of all ranges is ordered by the first that needs any: a request has a least price.
+        Imagery of all ranges is ordered by the first that needs any: a request has a least price.
         """
         unfinished = set(self._unfinished(stages, chosen, request)) if stages else set()
         request = replace(request, order_also=tuple(sorted(unfinished)) if "tiffs" in stages else ())
         for group in contiguous(tiles, [tile.name for tile in chosen]):
-            names = [tile.name for tile in group]
-            waiting = [index for index, name in enumerate(names) if name in unfinished]
-            if waiting:
-                yield self._launch(stages, tuple(names[waiting[0] : waiting[-1] + 1]), request)
+            for working in ranges_with_work(group, unfinished):
+                yield self._launch(stages, tuple(tile.name for tile in working), request)
 
     def _unfinished(self, stages: Sequence[str], chosen: Sequence[Tile], request: Request) -> list[str]:
-        """The tiles that a launch would change anything for: not up to date, or never stamped in this instance."""
+        """The tiles that a launch would change anything for: not up to date, or Dagster was not told of it as it is."""
         walk = tile_walk(self.loaded, rebuy=request.rebuy)
-        stamped = {stage: self.instance.get_materialized_partitions(self._key(stage)) for stage in stages}
+        told = {stage: told_digests(self.instance, self._key(stage)) for stage in stages}
         return [
             tile.name
-            for tile in chosen
-            if any(
-                tile.name not in stamped[name] or not found.good for name, found in walk.states(stages, tile).items()
-            )
+            for tile, states in walk.survey(stages, chosen)
+            if not all(_settled(state, told[stage].get(tile.name)) for stage, state in states.items())
         ]
 
-    def _without_keys(self, assets: Sequence[str], request: Request) -> Iterator[LaunchResult]:
-        if assets:
-            yield self._launch(assets, None, request)
+    def _unsettled(self, assets: Sequence[str], key: str | None, request: Request) -> Iterator[LaunchResult]:
+        """Launch assets that span tiles, unless each is as it should be and Dagster was told of it."""
+        if not all(self._as_wanted(asset, key) for asset in assets):
+            yield self._launch(assets, None if key is None else (key,), request)
+
+    def _as_wanted(self, asset: str, key: str | None) -> bool:
+        store = tile_store(self.loaded)
+        try:
+            record = store.record(asset, key or asset)
+            wanted = shared_wanted(self.loaded, store)[asset][key or asset]().recipe
+        except EoAssetsError:
+            return False  # the launch tells why
+        return (
+            record is not None
+            and record.recipe == wanted
+            and told_recipe(self.instance, self._key(asset), key) == (shown_recipe(record))
+        )
 
     def _launch(self, assets: Sequence[str], keys: tuple[str, ...] | None, request: Request) -> LaunchResult:
         launch = Launch(tuple(assets), keys)
@@ -182,6 +196,10 @@ class Launcher:
 
     def _key(self, asset: str) -> dg.AssetKey:
         return dg.AssetKey([self.loaded.project.name, asset])
+
+
+def _settled(state: StageOutcome, told: str | None) -> bool:
+    return state.good and state.record is not None and state.record.digest == told
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> str:

@@ -120,6 +120,15 @@ class LocalFolder:
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         return (f"{prefix}/{name}" for name in names if not name.startswith("."))
 
+    def versions(self, prefix: str) -> dict[str, str]:
+        """The names of the objects directly under a prefix, with what changes whenever one is replaced: one listing."""
+        folder = self.path(prefix)
+        if not folder.is_dir():
+            return {}
+        with os.scandir(folder) as entries:
+            states = {entry.name: entry.stat() for entry in entries if not entry.name.startswith(".")}
+        return {name: f"{state.st_mtime_ns}-{state.st_size}-{state.st_ino}" for name, state in states.items()}
+
     def delete(self, key: str) -> None:
         """Remove an object; none there is no error."""
         self.path(key).unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from typing import Any
 from eo_assets.core.recipe import source_digest
 from eo_assets.errors import StoreError
 from resources.object_store import LocalFolder, checksum, size_of
+from resources.record_listing import listed
 
 RECORD_FORMAT = 1
 GRACE_SECONDS = 3600.0
@@ -81,13 +82,12 @@ class TileStore:
     def record(self, stage: str, key: str) -> OutputRecord | None:
         """The live record of an output; None when nothing was ever committed."""
         data = self.store.get(self._record_key(stage, key))
-        return None if data is None else self._parse(data, stage, key)
+        return None if data is None else self.parse(data, stage, key)
 
     def records(self, stage: str) -> dict[str, OutputRecord]:
         """All live records of a stage by key, from one listing."""
-        keys = (Path(key).name.removesuffix(".json") for key in self.store.keys(self._commits(stage)))
-        found = ((key, self.record(stage, key)) for key in keys)
-        return {key: record for key, record in found if record is not None}
+        found = sorted(listed(self.store, self.commits_folder(stage)).items())
+        return {name.removesuffix(".json"): self.parse(data, stage, name.removesuffix(".json")) for name, data in found}
 
     def path(self, record: OutputRecord) -> Path:
         """The live attempt's folder."""
@@ -209,7 +209,7 @@ class TileStore:
 
     def _retire(self, stage: str, key: str, live: Attempt) -> None:
         """Start the grace time of the attempt that was replaced, and sweep those whose grace time is over."""
-        replaced = None if live.replaces is None else self._parse(live.replaces, stage, key).attempt
+        replaced = None if live.replaces is None else self.parse(live.replaces, stage, key).attempt
         if replaced is not None and replaced != live.key and self.store.path(replaced).exists():
             os.utime(self.store.path(replaced))
         for name in self.store.keys(f"{self.folder(stage)}/{key}"):
@@ -221,19 +221,21 @@ class TileStore:
         """The record that a new attempt means to replace; one that can't be read is told before any work is done."""
         data = self.store.get(self._record_key(stage, key))
         if data is not None:
-            self._parse(data, stage, key)
+            self.parse(data, stage, key)
         return data
 
-    def _commits(self, stage: str) -> str:
+    def commits_folder(self, stage: str) -> str:
+        """The key under which a stage's commit records lie."""
         return f"{self.folder(stage)}/_commits"
 
     def _failure_key(self, stage: str, key: str) -> str:
         return f"{self.folder(stage)}/_failures/{key}.json"
 
     def _record_key(self, stage: str, key: str) -> str:
-        return f"{self._commits(stage)}/{key}.json"
+        return f"{self.commits_folder(stage)}/{key}.json"
 
-    def _parse(self, data: bytes, stage: str, key: str) -> OutputRecord:
+    def parse(self, data: bytes, stage: str, key: str) -> OutputRecord:
+        """A commit record from its bytes; anything else is a StoreError."""
         place = self.store.path(self._record_key(stage, key))
         try:
             values = json.loads(data)

@@ -23,12 +23,26 @@ def metadata_of(store: TileStore, record: OutputRecord, *, picture: bool = True)
         **({"quicklook": inline_picture(drawing.read_bytes(), record.stage)} if seen else {}),
         **numbers,
         "path": dg.MetadataValue.path(str(folder)),
-        "recipe": record.recipe[:12],
+        "recipe": shown_recipe(record),
         "committed": record.created,
     }
     if record.empty:
         said["empty"] = record.reason
     return said
+
+
+def shown_recipe(record: OutputRecord) -> str:
+    """A recipe as events show it: enough to tell outputs apart."""
+    return record.recipe[:12]
+
+
+def told_recipe(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> str | None:
+    """The recipe that the latest materialization of an asset, or of one of its partitions, was told with."""
+    asked = dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition])
+    records = instance.fetch_materializations(asked, limit=1).records
+    event = records[0].asset_materialization if records else None
+    said = event.metadata.get("recipe") if event else None
+    return None if said is None else str(said.value)
 
 
 def materialization(

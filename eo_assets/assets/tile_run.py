@@ -21,12 +21,12 @@ MapTiles = Callable[[Walk, Work, Callable[[TileWork], WorkerNeeds]], Iterator[Wa
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """What a run has to do: what is known already, tiles that need a worker, tiles that need imagery first.
+    """What a run has to do: tiles that are up to date, tiles that need a worker, tiles that need imagery first.
 
     `recipes` are those that the tiffs of tiles to order are wanted with.
     """
 
-    known: tuple[StageOutcome, ...]
+    known: tuple[Tile, ...]
     ready: tuple[Tile, ...]
     to_order: tuple[Tile, ...]
     recipes: Mapping[str, str] = field(default_factory=dict)
@@ -37,14 +37,14 @@ OrderImagery = Callable[[TilePlan], Iterator[Delivery | None]]
 
 def plan_tiles(walk: Walk, tiles: Iterable[Tile], stages: Sequence[str]) -> TilePlan:
     """Sort the tiles of a run by their commit records alone; no pixel is read."""
-    known: list[StageOutcome] = []
+    known: list[Tile] = []
     ready: list[Tile] = []
     to_order: list[Tile] = []
     recipes: dict[str, str] = {}
-    for tile in tiles:
-        states = list(walk.states(stages, tile).values())
+    for tile, found in walk.survey(stages, tiles):
+        states = found.values()
         if all(state.good for state in states):
-            known.extend(states)
+            known.append(tile)
         # A tile whose record can't be read is not missing: it is told as failed, never bought a second time.
         elif recipe := next((s.recipe for s in states if s.stage == "tiffs" and not s.good), ""):
             to_order.append(tile)
@@ -58,7 +58,7 @@ def run_tiles(
     walk: Walk, plan: TilePlan, stages: Sequence[str], map_tiles: MapTiles, order: OrderImagery
 ) -> Iterator[StageOutcome | None]:
     """Carry out a plan; yields every (stage, tile) outcome once, and None whenever time passes without one."""
-    yield from plan.known
+    yield from known_outcomes(walk, plan, stages)
     undelivered: dict[str, str] = {}
     work = _work(plan, stages, order, undelivered)
     for finished in map_tiles(walk, work, lambda item: needs(walk, item)):
@@ -69,6 +69,12 @@ def run_tiles(
         if tile.name in undelivered and "tiffs" in stages:
             yield StageOutcome("tiffs", tile.name, "failed", undelivered[tile.name])
         yield from finished.result if finished.result is not None else _after_loss(walk, finished)
+
+
+def known_outcomes(walk: Walk, plan: TilePlan, stages: Sequence[str]) -> Iterator[StageOutcome]:
+    """What is known already of the tiles that have nothing to do; read anew, so that a driver never holds it all."""
+    for _, states in walk.survey(stages, plan.known):
+        yield from states.values()
 
 
 def needs(walk: Walk, work: TileWork) -> WorkerNeeds:

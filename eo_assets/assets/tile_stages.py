@@ -1,7 +1,6 @@
 """The six tile stages as one subsettable multi-asset: one run a range of tiles, one event a finished (stage, tile).
 
-A bad tile is failed and never stamped; every other tile flows on. Up-to-date tiles are stamped again: when a run ends
-as failed, planned partitions without an event would turn failed with it.
+A bad tile is failed and never stamped; every other tile flows on.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,12 +10,12 @@ from pydantic import Field
 
 from eo_assets.assets.area import check_excluded_tiles, tiles_of
 from eo_assets.assets.imagery import approve_by_tag, order_imagery, project_ledger, unplaced
-from eo_assets.assets.outputs import materialization
 from eo_assets.assets.progress import Progress
 from eo_assets.assets.quotes import quote
 from eo_assets.assets.reference_spending import reference_spending
 from eo_assets.assets.run_log import run_log
-from eo_assets.assets.tile_run import TilePlan, plan_tiles, run_tiles
+from eo_assets.assets.tile_events import TileEvents
+from eo_assets.assets.tile_run import TilePlan, known_outcomes, plan_tiles, run_tiles
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
 from eo_assets.partitions import select, tile_partitions
@@ -25,7 +24,6 @@ from eo_assets.stages.build import TILE_STAGES, check_labels, tile_walk
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.ray_cluster import RayCluster
 from resources.service_calls import counted_calls
-from resources.tile_store import OutputRecord
 
 UPSTREAM = {
     "tiffs": ("tile_grid",),
@@ -44,8 +42,6 @@ DESCRIPTIONS = {
     "samples": "Random labelled pixels with all their features.",
     "predictions": "The model's answer for every valid pixel.",
 }
-INLINE_PICTURES = 500
-"""Runs of more tiles than this leave quicklooks beside the outputs and out of the event log."""
 
 
 class TileRunConfig(dg.Config):
@@ -74,17 +70,14 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     ) -> Iterator[None]:
         stages = [stage for stage in TILE_STAGES if dg.AssetKey([prefix, stage]) in context.selected_asset_keys]
         walk = tile_walk(loaded, rebuy=config.rebuy)
-        problems = _Problems()
-        with run_log(loaded, context):
+        with run_log(loaded, context), TileEvents(context, walk, UPSTREAM) as events:
             approve_by_tag(project_ledger(loaded), context.run)
             with counted_calls() as calls:
                 for outcome in _outcomes(
                     loaded, walk, context.partition_keys, config.order_also, stages, ray_cluster, progress
                 ):
-                    _tell(context, walk, outcome, len(context.partition_keys))
-                    problems.add(outcome)
+                    events.tell(outcome)
             _tell_calls(context, calls)
-            problems.raise_any()
         return
         yield  # A generator without outputs: Dagster stamps nothing by itself.
 
@@ -134,7 +127,7 @@ def _outcomes(
         wanted = quote(loaded, {"tiffs": unplaced(walk, plan, later), "reference": unlabelled})
         ledger.require(wanted.total, f"this run ({len(tiles)} tiles)")
     except EoAssetsError:
-        yield from plan.known  # stamped all the same: in a run that fails they would turn failed with it
+        yield from known_outcomes(walk, plan, stages)  # what is done is done, whatever this run may not spend
         raise
     with reference_spending(loaded, ledger, unlabelled) as labels:
         progress.started(f"{loaded.project.name}: {', '.join(stages)}", len(tiles), len(stages))
@@ -155,28 +148,6 @@ def _unlabelled(walk: Walk, plan: TilePlan, stages: list[str]) -> list[Tile]:
     return [tile for tile in wanted if not walk.state(reference, tile).good]
 
 
-def _tell(context: dg.AssetExecutionContext, walk: Walk, outcome: StageOutcome, tiles: int) -> None:
-    if outcome.good and outcome.record is not None:
-        key = next(key for key in context.selected_asset_keys if key.path[-1] == outcome.stage)
-        context.log_event(
-            materialization(
-                walk.store,
-                key,
-                outcome.tile,
-                outcome.record,
-                _made_from(walk, outcome.stage, outcome.record),
-                code_version=walk.selected([outcome.stage])[0].code_version,
-                picture=tiles <= INLINE_PICTURES,
-            )
-        )
-    if outcome.status == "kept":
-        context.log.warning(f"{outcome.stage} of {outcome.tile}: {outcome.reason}")
-    context.log.debug(f"{outcome.stage} of {outcome.tile}: {outcome.status} {outcome.reason}".rstrip())
-    if outcome.status == "failed":
-        walk.store.note_failure(outcome.stage, outcome.tile, outcome.reason)
-        context.log.error(f"{outcome.stage} of {outcome.tile}: {outcome.reason}\n{outcome.details}")
-
-
 def _tell_calls(context: dg.AssetExecutionContext, calls: Mapping[str, float]) -> None:
     """How the service answered the driver of the run: what was throttled, tried again, waited for."""
     key = next((key for key in context.selected_asset_keys if key.path[-1] == "tiffs"), None)
@@ -185,35 +156,3 @@ def _tell_calls(context: dg.AssetExecutionContext, calls: Mapping[str, float]) -
     told = {name: round(count, 2) for name, count in calls.items()}
     context.log_event(dg.AssetObservation(key, metadata=told))
     context.log.info(f"calls to the service: {', '.join(f'{name} {count:g}' for name, count in told.items())}")
-
-
-def _made_from(walk: Walk, stage: str, record: OutputRecord) -> dict[str, str]:
-    """The digests of a stage's upstream assets. The grid is no input of a tile's recipe, its cell is: any grid fits."""
-    shared = walk.store.record("tile_grid", "tile_grid")
-    digests = {**({"tile_grid": shared.digest} if shared else {}), **record.inputs}
-    return {name: digests[name] for name in UPSTREAM[stage] if name in digests}
-
-
-class _Problems:
-    """The failures of a run, told once at its end."""
-
-    def __init__(self) -> None:
-        self._failed: list[StageOutcome] = []
-        self._blocked = 0
-
-    def add(self, outcome: StageOutcome) -> None:
-        if outcome.status == "failed":
-            self._failed.append(outcome)
-        self._blocked += outcome.status == "blocked"
-
-    def raise_any(self) -> None:
-        """One failure that names every failed tile with its reason."""
-        if not self._failed and not self._blocked:
-            return
-        named = {f"{outcome.stage}/{outcome.tile}": outcome.reason for outcome in self._failed}
-        first = "".join(f"\n  {name}: {reason}" for name, reason in list(named.items())[:10])
-        raise dg.Failure(
-            f"{len(self._failed)} failed, {self._blocked} blocked behind them; every other tile is done.{first}",
-            metadata={"failed": dg.MetadataValue.json(named), "blocked": self._blocked},
-            allow_retries=False,
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +14,14 @@ from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError, StoreError, TileError, TransientError
 from eo_assets.stages.stage import SettingsOfInputs, StageResult, TileInputs, TileStage
 from resources.eopatch_files import write_header
+from resources.record_listing import ListedRecords
 from resources.tile_store import Attempt, OutputRecord, TileStore
 
 Status = Literal["done", "up_to_date", "kept", "failed", "blocked"]
 PAID_CODE_VERSION = "1"
 """Stands for the code version in the recipe of what was bought: upgrading the product never buys anything again."""
+Look = Callable[[str, str], OutputRecord | None]
+"""Finds the live record of a stage and a key."""
 GOOD: frozenset[Status] = frozenset({"done", "up_to_date", "kept"})
 
 
@@ -91,38 +94,44 @@ class Walk:
         never mix it with what other tiles made anew. Raises nothing for a bad tile: where records or settings can't be
         read, the outcome is a failure without recipe.
         """
+        return self._states(names, tile, self.store.record)
+
+    def survey(self, names: Sequence[str], tiles: Iterable[Tile]) -> Iterator[tuple[Tile, dict[str, StageOutcome]]]:
+        """The same of many tiles, as it is now: from one listing of the records of each stage."""
+        records = ListedRecords(self.store)
+        for tile in tiles:
+            yield tile, self._states(names, tile, records.record)
+
+    def _states(self, names: Sequence[str], tile: Tile, look: Look) -> dict[str, StageOutcome]:
         known: dict[str, StageOutcome] = {}
         for stage in self.selected(names):
-            self._find(stage, tile, known)
+            self._find(stage, tile, known, look)
         return {stage.name: known[stage.name] for stage in self.selected(names)}
 
-    def _find(self, stage: TileStage, tile: Tile, known: dict[str, StageOutcome]) -> StageOutcome:
+    def _find(self, stage: TileStage, tile: Tile, known: dict[str, StageOutcome], look: Look) -> StageOutcome:
         if stage.name not in known:
             for before in self.selected(stage.inputs):
-                self._find(before, tile, known)
+                self._find(before, tile, known, look)
             try:
-                known[stage.name] = self._state(stage, tile, known)
+                known[stage.name] = self._state(stage, tile, known, look)
             except (EoAssetsError, OSError) as error:
                 known[stage.name] = StageOutcome(stage.name, tile.name, "failed", str(error))
         return known[stage.name]
 
-    def _state(self, stage: TileStage, tile: Tile, known: Mapping[str, StageOutcome]) -> StageOutcome:
+    def _state(self, stage: TileStage, tile: Tile, known: Mapping[str, StageOutcome], look: Look) -> StageOutcome:
         inputs: dict[str, OutputRecord] = {}
         for name in (*stage.inputs, *stage.shared_inputs):
             before = known.get(name)
             if before is not None and not before.good and before.reason != "missing":
                 return StageOutcome(stage.name, tile.name, "blocked", f"waits for {name}: {before.reason}")
-            record = (
-                before.record if before else self.store.record(name, name if name in stage.shared_inputs else tile.name)
-            )
+            record = before.record if before else look(name, name if name in stage.shared_inputs else tile.name)
             if record is None:
                 return StageOutcome(stage.name, tile.name, "blocked", f"{name} of {tile.name} has not been made")
             inputs[name] = record
-        return self._compared(stage, tile, self._recipe(stage, tile, inputs))
+        return self._compared(stage, tile, self._recipe(stage, tile, inputs), look(stage.name, tile.name))
 
-    def _compared(self, stage: TileStage, tile: Tile, wanted: str) -> StageOutcome:
+    def _compared(self, stage: TileStage, tile: Tile, wanted: str, record: OutputRecord | None) -> StageOutcome:
         """What is committed, beside what is wanted. An output whose folder has vanished is missing, and made again."""
-        record = self.store.record(stage.name, tile.name)
         if record is None or not self.store.store.path(record.attempt).exists():
             return StageOutcome(stage.name, tile.name, "failed", "missing", wanted)
         if record.recipe == wanted:

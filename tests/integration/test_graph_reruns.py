@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
 import zarr
@@ -84,3 +87,45 @@ def test_stale_imagery_is_kept_until_it_is_bought_again(copied: Callable[..., An
         "eopatches",
     }
     assert {after["tiffs", name].numbers["dates"] for name in TILES} == {1}
+
+
+def test_a_run_with_nothing_to_do_launches_nothing(copied: Callable[..., Any]) -> None:
+    graph = copied()
+    assert all(result.success for result in graph.run())
+    assert graph.run() == []
+    graph.store.record_path("byoc_collection", "byoc_collection").unlink()
+    assert [result.launch.assets for result in graph.run()] == [("byoc_collection",)]
+
+
+def test_tiles_that_are_up_to_date_are_told_again_only_if_they_must_be(copied: Callable[..., Any]) -> None:
+    """In a run that succeeds they are left alone; in one that fails they would turn failed without an event."""
+    graph = copied()
+    graph.run()
+    key = dg.AssetKey(["fields", "samples"])
+    told = _events(graph, key)
+    for tile in (TILES[0], TILES[2]):
+        graph.store.record_path("samples", tile).unlink()
+    assert all(result.success for result in graph.run("samples"))
+    assert _events(graph, key) - told == {TILES[0]: 1, TILES[2]: 1}
+
+    shutil.rmtree(graph.store.live("reference", TILES[2]) / "data_timeless")
+    for tile in (TILES[0], TILES[2]):
+        graph.store.record_path("samples", tile).unlink()
+    told = _events(graph, key)
+    assert not all(result.success for result in graph.run("samples"))
+    assert _events(graph, key) - told == {TILES[0]: 1, TILES[1]: 1}
+    definition = graph.definitions.resolve_asset_graph().get(key).partitions_def
+    states = graph.instance.get_status_by_partition(key, TILES, definition)
+    assert {tile: state.value for tile, state in states.items()} == {
+        TILES[0]: "MATERIALIZED",
+        TILES[1]: "MATERIALIZED",
+        TILES[2]: "FAILED",
+        TILES[3]: "MATERIALIZED",
+    }
+    observed = graph.instance.fetch_observations(dg.AssetRecordsFilter(key, asset_partitions=[TILES[2]]), limit=1)
+    assert "is damaged" in observed.records[0].asset_observation.metadata["failed"].value
+
+
+def _events(graph: Any, key: dg.AssetKey) -> Counter[str]:
+    records = graph.instance.fetch_materializations(key, limit=1000).records
+    return Counter(record.partition_key for record in records)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from eo_assets.assets.tile_run import TilePlan, plan_tiles, run_tiles
+from eo_assets.assets.tile_run import TilePlan, known_outcomes, plan_tiles, run_tiles
 from eo_assets.errors import ServiceError
 from eo_assets.stages.walk import TileWork, Walk
 from resources.batch_desk import Delivery
@@ -91,4 +91,5 @@ def test_what_is_known_needs_no_worker(world: Any) -> None:
     world.make()
     plan = plan_tiles(world.walk(), [world.tile], STAGES)
     assert plan == TilePlan(plan.known, (), ())
-    assert len(plan.known) == len(STAGES)
+    assert plan.known == (world.tile,)
+    assert [state.stage for state in known_outcomes(world.walk(), plan, STAGES)] == list(STAGES)

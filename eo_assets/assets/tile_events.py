@@ -1,0 +1,133 @@
+"""What a run over tiles tells Dagster: an event a finished (stage, tile), a reason on a failed one's partition."""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Mapping
+from types import TracebackType
+
+import dagster as dg
+
+from eo_assets.assets.area import tiles_of
+from eo_assets.assets.outputs import materialization
+from eo_assets.partitions import select
+from eo_assets.stages.walk import StageOutcome, Walk
+from resources.tile_store import OutputRecord
+
+INLINE_PICTURES = 500
+"""Runs of more tiles than this leave quicklooks beside the outputs and out of the event log."""
+
+TOLD_FAILURES = 100
+"""Failures told one by one in Dagster's own log and in the run's failure; the run's log file tells all of them."""
+
+BACKFILL_TAG = "dagster/backfill"
+
+_log = logging.getLogger(__name__)
+
+
+class TileEvents:
+    """The events of one run, told as its tiles finish; holds names of tiles, never their records.
+
+    A tile that is up to date and was told of before is told again only if it must be: when the run ends as failed,
+    since planned partitions without an event would turn failed with it, and in a backfill, which takes them for not
+    done.
+    """
+
+    def __init__(self, context: dg.AssetExecutionContext, walk: Walk, upstream: Mapping[str, tuple[str, ...]]) -> None:
+        self._context, self._walk, self._upstream = context, walk, upstream
+        self._keys = {key.path[-1]: key for key in context.selected_asset_keys}
+        self._pictures = len(context.partition_keys) <= INLINE_PICTURES
+        grid = walk.store.record("tile_grid", "tile_grid")
+        self._grid = {"tile_grid": grid.digest} if grid else {}
+        known = {} if BACKFILL_TAG in context.run.tags else self._keys
+        self._told = {stage: told_digests(context.instance, key) for stage, key in known.items()}
+        self._quiet: dict[str, set[str]] = {}
+        self._failed: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+
+    def __enter__(self) -> "TileEvents":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) or (error is None and self._counts["failed"] + self._counts["blocked"]):
+            self._tell_quiet()
+        if error is None:
+            self._tell_kept()
+            self._raise_failed()
+
+    def tell(self, outcome: StageOutcome) -> None:
+        """Take up one outcome: every (stage, tile) of the run once."""
+        self._counts[outcome.status] += 1
+        if outcome.good and outcome.record is not None:
+            told = self._told.get(outcome.stage, {}).get(outcome.tile)
+            if outcome.status != "done" and told == outcome.record.digest:
+                self._quiet.setdefault(outcome.tile, set()).add(outcome.stage)
+            else:
+                self._materialized(outcome.stage, outcome.tile, outcome.record)
+        elif outcome.status == "failed":
+            self._failure(outcome)
+
+    def _materialized(self, stage: str, tile: str, record: OutputRecord) -> None:
+        digests = {**self._grid, **record.inputs}
+        event = materialization(
+            self._walk.store,
+            self._keys[stage],
+            tile,
+            record,
+            {name: digests[name] for name in self._upstream[stage] if name in digests},
+            code_version=self._walk.selected([stage])[0].code_version,
+            picture=self._pictures,
+        )
+        self._log(event)
+
+    def _log(self, event: dg.AssetMaterialization | dg.AssetObservation) -> None:
+        self._context.log_event(event)
+        # Dagster keeps what is logged until the step ends, stored or not: with thousands of tiles that adds up.
+        deque(self._context.op_execution_context.consume_events(), maxlen=0)
+
+    def _failure(self, outcome: StageOutcome) -> None:
+        self._walk.store.note_failure(outcome.stage, outcome.tile, outcome.reason)
+        told = {"failed": outcome.reason, "run": self._context.run.run_id}
+        self._log(dg.AssetObservation(self._keys[outcome.stage], partition=outcome.tile, metadata=told))
+        told_one_by_one = len(self._failed) < TOLD_FAILURES
+        if told_one_by_one:
+            self._failed[f"{outcome.stage}/{outcome.tile}"] = outcome.reason
+        log = self._context.log if told_one_by_one else _log
+        log.error(f"{outcome.stage} of {outcome.tile}: {outcome.reason}\n{outcome.details}")
+
+    def _tell_quiet(self) -> None:
+        stages = list(self._keys)
+        tiles = select(tiles_of(self._walk.store), self._quiet)
+        for tile, states in self._walk.survey(stages, tiles):
+            for stage, state in states.items():
+                if stage in self._quiet[tile.name] and state.record is not None:
+                    self._materialized(stage, tile.name, state.record)
+
+    def _tell_kept(self) -> None:
+        if self._counts["kept"]:
+            self._context.log.warning(
+                f"{self._counts['kept']} outputs are used although their settings changed since they were bought; "
+                "buy them again with --rebuy"
+            )
+
+    def _raise_failed(self) -> None:
+        """One failure that names the failed tiles with their reasons."""
+        failed, blocked = self._counts["failed"], self._counts["blocked"]
+        if not failed and not blocked:
+            return
+        first = "".join(f"\n  {name}: {reason}" for name, reason in list(self._failed.items())[:10])
+        raise dg.Failure(
+            f"{failed} failed, {blocked} blocked behind them; every other tile is done.{first}",
+            metadata={"failed": dg.MetadataValue.json(self._failed), "blocked": blocked},
+            allow_retries=False,
+        )
+
+
+def told_digests(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, str]:
+    """The digest that the latest materialization of each partition was told with."""
+    tag = "dagster/data_version"
+    found = instance.event_log_storage.get_latest_tags_by_partition(
+        key, dg.DagsterEventType.ASSET_MATERIALIZATION, [tag]
+    )
+    return {partition: tags[tag] for partition, tags in found.items() if tag in tags}

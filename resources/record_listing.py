@@ -1,0 +1,63 @@
+"""The commit records of whole stages, from one listing each: what a driver asks that looks at thousands of tiles.
+
+A listing tells every record's version. Records that a kept index has in that version are not read again, so that the
+state of all tiles costs a listing, one object, and what has changed since. The index is a cache: losing it costs time.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from resources.object_store import LocalFolder
+
+if TYPE_CHECKING:
+    from resources.tile_store import OutputRecord, TileStore
+
+INDEX = ".index.json"
+READERS = 16
+"""Records that are read at a time: a bucket answers in tens of milliseconds."""
+
+WORTH_KEEPING = 100
+"""An index is written when it would save the next reader at least so many records."""
+
+
+@dataclass(slots=True)
+class ListedRecords:
+    """The records of a store as they were when each stage was first asked for. Not for what must see later commits."""
+
+    store: TileStore
+    _stages: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
+
+    def record(self, stage: str, key: str) -> OutputRecord | None:
+        """The live record of an output; None when nothing was ever committed, a StoreError when it can't be read."""
+        if stage not in self._stages:
+            self._stages[stage] = listed(self.store.store, self.store.commits_folder(stage))
+        data = self._stages[stage].get(f"{key}.json")
+        return None if data is None else self.store.parse(data, stage, key)
+
+
+def listed(store: LocalFolder, folder: str) -> dict[str, bytes]:
+    """All objects of a folder of records by name, those of a known version from the index."""
+    versions = store.versions(folder)
+    known = _read_index(store, folder)
+    found = {name: data for name, (version, data) in known.items() if versions.get(name) == version}
+    changed = [name for name in versions if name not in found]
+    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+        read = zip(changed, pool.map(lambda name: store.get(f"{folder}/{name}"), changed))
+        found |= {name: data for name, data in read if data is not None}
+    if len(changed) >= WORTH_KEEPING:
+        kept = {name: (versions[name], data.decode(errors="replace")) for name, data in found.items()}
+        store.put(f"{folder}/{INDEX}", json.dumps(kept).encode())
+    return found
+
+
+def _read_index(store: LocalFolder, folder: str) -> dict[str, tuple[str, bytes]]:
+    data = store.get(f"{folder}/{INDEX}")
+    try:
+        return {name: (version, text.encode()) for name, (version, text) in json.loads(data or b"{}").items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
