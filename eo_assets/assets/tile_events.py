@@ -8,6 +8,7 @@ from types import TracebackType
 import dagster as dg
 
 from eo_assets.assets.area import tiles_of
+from eo_assets.assets.backfills import BACKFILL_TAG
 from eo_assets.assets.outputs import materialization
 from eo_assets.partitions import select
 from eo_assets.stages.walk import StageOutcome, Walk
@@ -18,8 +19,6 @@ INLINE_PICTURES = 500
 
 TOLD_FAILURES = 100
 """Failures told one by one in Dagster's own log and in the run's failure; the run's log file tells all of them."""
-
-BACKFILL_TAG = "dagster/backfill"
 
 _log = logging.getLogger(__name__)
 

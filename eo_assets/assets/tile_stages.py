@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from eo_assets.assets.area import check_excluded_tiles, tiles_of
+from eo_assets.assets.backfills import backfilled
 from eo_assets.assets.imagery import approve_by_tag, order_imagery, project_ledger, unplaced
 from eo_assets.assets.progress import Progress
 from eo_assets.assets.quotes import quote
@@ -70,12 +71,12 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     ) -> Iterator[None]:
         stages = [stage for stage in TILE_STAGES if dg.AssetKey([prefix, stage]) in context.selected_asset_keys]
         walk = tile_walk(loaded, rebuy=config.rebuy)
+        # A request for imagery has a least price: what the other runs of the backfill need is ordered along.
+        also = [*config.order_also, *backfilled(context.instance, context.run, dg.AssetKey([prefix, "tiffs"]))]
         with run_log(loaded, context), TileEvents(context, walk, UPSTREAM) as events:
             approve_by_tag(project_ledger(loaded), context.run)
             with counted_calls() as calls:
-                for outcome in _outcomes(
-                    loaded, walk, context.partition_keys, config.order_also, stages, ray_cluster, progress
-                ):
+                for outcome in _outcomes(loaded, walk, context.partition_keys, also, stages, ray_cluster, progress):
                     events.tell(outcome)
             _tell_calls(context, calls)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import dagster as dg
 import pytest
 from click.testing import CliRunner
+from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.definitions.selector import PartitionRangeSelector, PartitionsByAssetSelector, PartitionsSelector
+from dagster._core.execution.backfill import PartitionBackfill
 
 from eo_assets.cli import main
 from eo_assets.stages.build import tile_store, tile_walk
 from eo_assets.status import project_status
+from jobs.launches import RANGE_END, RANGE_START
 from resources.batch_orders import OrderBook
 from tests.integration.production import (
     NAMES,
@@ -46,6 +51,10 @@ def twelve(world: Path, graph_in: Callable[..., Any], monkeypatch: pytest.Monkey
             return other, production
 
         yield make
+
+
+def _ranges(names: list[str]) -> PartitionsSelector:
+    return PartitionsSelector(ranges=[PartitionRangeSelector(start=name, end=name) for name in names])
 
 
 def failures(results: list[Any]) -> list[str]:
@@ -101,6 +110,33 @@ def test_scattered_tiles_are_ordered_together(twelve: Twelve) -> None:
     assert process.wait(120) == 0, production.said(process)
     [(job, tiles)] = production.created()
     assert tiles == chosen and production.charged() == {job: 100.0}
+    assert sorted(production.committed()) == chosen
+
+
+def test_a_backfill_of_scattered_tiles_is_ordered_together(twelve: Twelve) -> None:
+    """As the UI launches it: a run a range of neighbours. The first run orders for all of them."""
+    graph, production = twelve()
+    graph.run("tile_grid")
+    key, chosen = dg.AssetKey(["fields", "tiffs"]), NAMES[::3]
+    job = graph.definitions.resolve_implicit_global_asset_job_def()
+    with partition_loading_context(dynamic_partitions_store=graph.instance):
+        backfill = PartitionBackfill.from_partitions_by_assets(
+            "scattered",
+            graph.definitions.resolve_asset_graph(),
+            backfill_timestamp=time.time(),
+            tags={},
+            dynamic_partitions_store=graph.instance,
+            partitions_by_assets=[PartitionsByAssetSelector(asset_key=key, partitions=_ranges(chosen))],
+            title=None,
+            description=None,
+            run_config=None,
+        )
+    graph.instance.add_backfill(backfill)
+    for name in chosen:
+        tags = {RANGE_START: name, RANGE_END: name, "dagster/backfill": "scattered"}
+        assert job.execute_in_process(instance=graph.instance, asset_selection=[key], tags=tags).success
+    [(request, tiles)] = production.created()
+    assert tiles == chosen and production.charged() == {request: 100.0}
     assert sorted(production.committed()) == chosen
 
 
