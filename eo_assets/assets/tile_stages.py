@@ -25,6 +25,7 @@ from eo_assets.stages.build import TILE_STAGES, check_labels, tile_walk
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.ray_cluster import RayCluster
 from resources.service_calls import counted_calls
+from resources.sweeping import sweep
 
 UPSTREAM = {
     "tiffs": ("tile_grid",),
@@ -108,6 +109,8 @@ def _outcomes(
 ) -> Iterator[StageOutcome]:
     for stage in walk.store.folders:
         walk.store.claim(stage)
+    for stage in stages:
+        sweep(walk.store, stage, keys)
     all_tiles = tiles_of(walk.store)
     tiles = select(all_tiles, keys)
     check_excluded_tiles(loaded, all_tiles)
