@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from eo_assets.errors import StoreError
 from resources.tile_store import GRACE_SECONDS, TileStore
 
 ATTEMPT = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
@@ -36,12 +37,18 @@ def sweep(
     for key in _keys(store, stage) if keys is None else keys:
         found = [path for path in attempts(store, stage, key) if _changed(path) < before]
         # The record is read after the listing: what was committed between the two is live.
-        live = store.record(stage, key) if found else None
-        for path in found:
-            if live is None or path != store.store.path(live.attempt):
-                shutil.rmtree(path, ignore_errors=True)
-                removed.append(path)
+        for path in _without_live(store, stage, key, found) if found else ():
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
     return [path.relative_to(store.store.root).as_posix() for path in removed]
+
+
+def _without_live(store: TileStore, stage: str, key: str, found: list[Path]) -> list[Path]:
+    try:
+        record = store.record(stage, key)
+    except StoreError:
+        return []  # a record that can't be read does not tell which attempt is live
+    return [path for path in found if record is None or path != store.store.path(record.attempt)]
 
 
 def attempts(store: TileStore, stage: str, key: str) -> list[Path]:

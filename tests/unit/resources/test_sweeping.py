@@ -76,6 +76,14 @@ def test_records_and_notes_that_were_never_put_in_their_place_are_swept(store: T
     assert set(store.records("features")) == {TILE} and set(store.failures("features")) == {OTHER}
 
 
+def test_a_torn_record_keeps_all_attempts_and_stops_nothing(store: TileStore) -> None:
+    """It does not tell which of them is live, and the run that sweeps goes on with the other tiles."""
+    left, other = leave(store, TILE), leave(store, OTHER)
+    store.store.put(f"features/2020/_commits/{TILE}.json", b"{")
+    sweep(store, "features")
+    assert left.exists() and not other.exists()
+
+
 def test_imagery_that_was_delivered_and_not_taken_up_is_never_swept(store: TileStore) -> None:
     delivered = store.store.path(f"tiffs/2020/3f0c0e5e-6f5c-4b43-9d5c-1f5b6b1b7f11/{TILE}")
     delivered.mkdir(parents=True)
