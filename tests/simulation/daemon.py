@@ -52,7 +52,7 @@ class Servers:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Start the `code` server, the `webserver` or the `daemon`; its output goes to a file in the instance's folder."""
+        """Start the `code` server, the `webserver` or the `daemon`; its output goes to a file beside dagster.yaml."""
         workspace = ["-w", str(self.home / "workspace.yaml")]
         arguments = {
             "code": ["api", "grpc", "-m", "eo_assets.definitions", "-h", "127.0.0.1", "-p", str(self.code_port)],
@@ -108,8 +108,8 @@ class Servers:
             **({"allPartitions": True} if partitions is None else {"partitionNames": list(partitions)}),
             **more,
         }
-        query = """mutation($asked: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $asked) { __typename
-          ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+        query = """mutation($asked: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $asked) {
+          __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
           ... on PartitionKeysNotFoundError { message } ... on UnauthorizedError { message } } }"""
         answer = self.ask(query, asked=asked)["launchPartitionBackfill"]
         if "backfillId" not in answer:

@@ -1,7 +1,8 @@
 """A simulated project of any number of tiny tiles: two dates, three bands, labels everywhere; all made up.
 
 Everything else is real: the local Sentinel Hub renders and delivers, the graph commits files. Tiles can be made to fail
-for good, each in another stage, as tiles do in life: an evalscript that throws, a file with a bad block, a date too many.
+for good, each in another stage, as tiles do in life: an evalscript that throws, a file with a bad block, a date too
+many.
 """
 
 from __future__ import annotations
