@@ -10,6 +10,7 @@ from pydantic import Field
 
 from eo_assets.assets.area import check_excluded_tiles, tiles_of
 from eo_assets.assets.backfills import backfilled
+from eo_assets.assets.event_log import held_open
 from eo_assets.assets.imagery import approve_by_tag, order_imagery, project_ledger, unplaced
 from eo_assets.assets.progress import Progress
 from eo_assets.assets.quotes import quote
@@ -74,7 +75,8 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         walk = tile_walk(loaded, rebuy=config.rebuy)
         # A request for imagery has a least price: what the other runs of the backfill need is ordered along.
         also = [*config.order_also, *backfilled(context.instance, context.run, dg.AssetKey([prefix, "tiffs"]))]
-        with run_log(loaded, context), TileEvents(context, walk, UPSTREAM) as events:
+        log = held_open(context.instance, context.run.run_id)
+        with run_log(loaded, context), log, TileEvents(context, walk, UPSTREAM) as events:
             approve_by_tag(project_ledger(loaded), context.run)
             with counted_calls() as calls:
                 for outcome in _outcomes(loaded, walk, context.partition_keys, also, stages, ray_cluster, progress):
