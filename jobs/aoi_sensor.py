@@ -140,16 +140,18 @@ def _leaving(loaded: LoadedProject, files: Mapping[str, Seen]) -> str:
         staying = {tile.name for tile in project_grid(loaded).tiles(area_of(kept).geometry)} if kept else set()
     except EoAssetsError:
         return "its tiles stay until the area is made anew"
-    return f"{len(tiles - staying)} of {len(tiles)} tiles leave the grid when the area is made anew, what was made of them stays"
+    left = f"{len(tiles - staying)} of {len(tiles)} tiles"
+    return f"{left} leave the grid when the area is made anew, what was made of them stays"
 
 
 def _request(loaded: LoadedProject, now: Look, known: set[str], under_way: bool) -> None:
-    """Ask for the area's job if the files hold something that the committed area does not, once for one set of files."""
+    """Ask for the area's job if the files hold something that the committed area does not, once for a set of files."""
     wanted = usable_contents(now.memory.files)
     record = tile_store(loaded).record("aoi", "aoi")
     digest = area_digest(wanted)
     new = wanted - known
     if not new or (record is not None and record.recipe == aoi_recipe(digest)):
+        now.memory = replace(now.memory, requested="")  # answered: the same files may be new again one day
         return
     if under_way:
         now.told.append("the area is being made; what is new waits until it is done")
@@ -163,7 +165,7 @@ def _request(loaded: LoadedProject, now: Look, known: set[str], under_way: bool)
 
 
 def _judge_spending(loaded: LoadedProject, now: Look) -> None:
-    """Evaluate the check on spending again if what it depends on has changed: an approval, a setting, what was spent."""
+    """Evaluate the check on spending again if what it depends on has changed: approvals, settings, spendings."""
     if tile_store(loaded).record("tile_grid", "tile_grid") is None:
         return
     depends_on = fingerprint(verdict_depends_on(loaded))

@@ -70,8 +70,4 @@ def _changes(before: set[str], tiles: Sequence[Tile]) -> str:
     now = {tile.name for tile in tiles}
     left = len(before - now)
     said = f"{len(now)} tiles, {len(now - before)} of them new"
-    return (
-        f"{said}; {left} left the area: what was made of them stays, maps made from now on leave it out"
-        if left
-        else said
-    )
+    return f"{said}; {left} left the area: what was made of them stays, the next maps leave it out" if left else said

@@ -1,4 +1,4 @@
-"""Files that are put into a folder, look by look: what is still being written, new, the same again, gone or unusable."""
+"""Files that are put into a folder, look by look: still being written, new, the same again, gone or unusable."""
 
 from __future__ import annotations
 
