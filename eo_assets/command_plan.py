@@ -26,8 +26,8 @@ from eo_assets.project import LoadedProject
 class Plan:
     """What a project would make: its tiles in order, and what they would cost.
 
-    `observations` are the acquisitions a tile that a Catalog search found, where one was asked for; `unreadable` are the
-    files of the area that can't be used.
+    `observations` are the acquisitions a tile that a Catalog search found, where one was asked for; `unreadable` are
+    the files of the area that can't be used.
     """
 
     loaded: LoadedProject

@@ -106,9 +106,12 @@ def _judged(files: Mapping[str, Seen], settled: list[ListedFile], known: set[str
             continue
         try:
             content = content_of(found.path)
+        except FileNotFoundError:
+            continue  # gone since it was listed
         except OSError:
-            continue  # gone since it was listed, or not ours to read: the next look tells
-        answer = "" if large or (content in known and not found.path.is_symlink()) else read_listed(found)
+            content = ""
+        unread = large or (content in known and not found.path.is_symlink())
+        answer = "" if content and unread else read_listed(found)
         budget -= 0 if large else found.size
         yield (
             found.name,

@@ -150,7 +150,7 @@ class LocalFolder:
             if hidden or path.suffix in UNFINISHED or path.name.endswith("~") or not path.is_file():
                 continue
             state = path.stat()
-            found.append(Listed(key.as_posix(), state.st_size, f"{state.st_size}:{state.st_mtime_ns}:{state.st_ino}"))
+            found.append(Listed(key.as_posix(), state.st_size, version_of(state)))
         return found
 
     def delete(self, key: str) -> None:
@@ -189,6 +189,11 @@ def open_store(project_folder: str) -> LocalFolder:
             "name a local folder"
         )
     return LocalFolder(Path(project_folder))
+
+
+def version_of(state: os.stat_result) -> str:
+    """Another text whenever a file's bytes, or who may read them, may have changed."""
+    return f"{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}:{state.st_ino}"
 
 
 def checksum(path: Path) -> str:

@@ -55,7 +55,7 @@ class Area:
 
 @dataclass(frozen=True)
 class AreaFile:
-    """What one file gives to an area: the sha256 of its content, and its polygons in EPSG:4326 as one valid geometry."""
+    """What one file gives to an area: the sha256 of its content, its polygons in EPSG:4326 as one valid geometry."""
 
     content: str
     geometry: BaseGeometry

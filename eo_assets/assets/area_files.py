@@ -17,7 +17,7 @@ import shapely
 from eo_assets.errors import AreaError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import input_folders, tile_store
-from resources.object_store import LocalFolder
+from resources.object_store import LocalFolder, version_of
 from resources.vector_files import Area, AreaFile, area_of, parts_of, read_area_file, without_sidecars
 
 FILES_FILE = "files.geojson"
@@ -135,8 +135,7 @@ def _version(path: Path, version: str) -> str:
     """Of a shapefile together with the files that its geometry depends on."""
     if path.suffix.lower() != ".shp":
         return version
-    states = [part.stat() for part in parts_of(path)]
-    return " ".join(f"{state.st_size}:{state.st_mtime_ns}:{state.st_ino}" for state in states)
+    return " ".join(version_of(part.stat()) for part in parts_of(path))
 
 
 @functools.lru_cache(maxsize=256)

@@ -69,5 +69,5 @@ def _changes(before: set[str], tiles: Sequence[Tile]) -> str:
     """What becomes of the tiles that Dagster knew."""
     now = {tile.name for tile in tiles}
     left = len(before - now)
-    said = f"{len(now)} tiles, {len(now - before)} of them new"
-    return f"{said}; {left} left the area: what was made of them stays, the next maps leave it out" if left else said
+    told = f"{len(now)} tiles, {len(now - before)} of them new"
+    return f"{told}; {left} left the area: what was made of them stays, the next maps leave it out" if left else told
