@@ -64,7 +64,7 @@ def aoi_sensor(loaded: LoadedProject) -> dg.SensorDefinition:
     )
     def aoi_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         under_way = context.instance.get_runs_count(dg.RunsFilter(job_name=f"{project}_area", statuses=RUNNING)) > 0
-        found = look_at_files(loaded, memory_from_json(context.cursor), under_way=under_way)
+        found = look_at_files(loaded, context.instance, memory_from_json(context.cursor), under_way=under_way)
         for line in found.told:
             context.log.info(line)
         return dg.SensorResult(
@@ -77,7 +77,7 @@ def aoi_sensor(loaded: LoadedProject) -> dg.SensorDefinition:
     return aoi_files
 
 
-def look_at_files(loaded: LoadedProject, before: Memory, *, under_way: bool) -> Look:
+def look_at_files(loaded: LoadedProject, instance: dg.DagsterInstance, before: Memory, *, under_way: bool) -> Look:
     """Look at the files of the area once. `under_way`: is the area being made right now?"""
     listed = {found.name: found for found in listed_files(loaded)}
     files, settled = look(before.files, {name: found.version for name, found in listed.items()})
@@ -90,7 +90,8 @@ def look_at_files(loaded: LoadedProject, before: Memory, *, under_way: bool) -> 
         unreadable = [Unreadable(name, error, name in committed) for name, (_, error) in failures(files).items()]
         now.checks.append(readable_files_event(loaded.project.name, unreadable))
     _request(loaded, now, known, under_way)
-    _judge_spending(loaded, now)
+    if not under_way:
+        _judge_spending(loaded, instance, now)
     return now
 
 
@@ -167,7 +168,7 @@ def _request(loaded: LoadedProject, now: Look, known: set[str], under_way: bool)
         now.memory = replace(now.memory, requests=requests, requested=digest)
 
 
-def _judge_spending(loaded: LoadedProject, now: Look) -> None:
+def _judge_spending(loaded: LoadedProject, instance: dg.DagsterInstance, now: Look) -> None:
     """Evaluate the check on spending again if what it depends on has changed: approvals, settings, spendings."""
     if tile_store(loaded).record("tile_grid", "tile_grid") is None:
         return
@@ -177,6 +178,6 @@ def _judge_spending(loaded: LoadedProject, now: Look) -> None:
     verdict = spending_verdict(loaded)
     said = f"{verdict.allowed} {verdict.told}"
     if said != now.memory.spending:
-        now.checks.append(spending_allowed_event(loaded.project.name, verdict))
+        now.checks.append(spending_allowed_event(instance, loaded.project.name, verdict))
         now.told.append(verdict.told)
     now.memory = replace(now.memory, depends_on=depends_on, spending=said)

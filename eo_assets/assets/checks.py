@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (  # the type of a public parameter
+    AssetCheckEvaluationTargetMaterializationData,
+)
 
 from eo_assets.assets.area_files import FoundArea, Unreadable
 from eo_assets.assets.spending_gate import SpendingVerdict
@@ -66,10 +69,22 @@ def spending_allowed(verdict: SpendingVerdict) -> dg.AssetCheckResult:
     )
 
 
-def spending_allowed_event(project: str, verdict: SpendingVerdict) -> dg.AssetCheckEvaluation:
-    """The same check outside of a run: when somebody has approved, or the project file says something else."""
+def spending_allowed_event(
+    instance: dg.DagsterInstance, project: str, verdict: SpendingVerdict
+) -> dg.AssetCheckEvaluation:
+    """The same check outside of a run: when somebody has approved, or the project file says something else.
+
+    It names the grid that it is about: without that Dagster compares times, by whole seconds and maybe two clocks, and
+    what starts by itself would not find it.
+    """
+    key = dg.AssetKey([project, "tile_grid"])
+    grid = next(iter(instance.fetch_materializations(key, limit=1).records), None)
     return dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey([project, "tile_grid"]),
+        asset_key=key,
+        target_materialization_data=grid
+        and AssetCheckEvaluationTargetMaterializationData(
+            storage_id=grid.storage_id, run_id=grid.run_id, timestamp=grid.timestamp
+        ),
         check_name=SPENDING,
         passed=verdict.allowed,
         severity=dg.AssetCheckSeverity.WARN,

@@ -15,6 +15,7 @@ import pytest
 
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.imagery import project_ledger
+from eo_assets.core.spendings import Spending
 from eo_assets.definitions import build_definitions
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_store
@@ -350,6 +351,31 @@ def test_a_budget_that_does_not_reach_holds_up_what_costs_nothing_too(uploads: U
     uploads.follow()
     assert not uploads.check("tile_grid", "spending_allowed")
     assert "budget.max_processing_units: 50" in told(uploads.look())
+
+
+@pytest.mark.filterwarnings("ignore::dagster_shared.utils.warnings.BetaWarning")  # of the evaluation itself
+def test_what_starts_by_itself_asks_the_check(uploads: Uploads) -> None:
+    uploads.reopen({**ENABLED, **PAID})
+    uploads.put("a.geojson", slice(0, 1))
+    gate = dg.AutomationCondition.missing() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+
+    @dg.asset(deps=[dg.AssetKey(["simulated", "tile_grid"])], automation_condition=gate)
+    def follower() -> None: ...
+
+    def starts() -> int:
+        both = dg.Definitions.merge(uploads.definitions, dg.Definitions(assets=[follower]))
+        return dg.evaluate_automation_conditions(both, instance=uploads.instance).total_requested
+
+    assert starts() == 0  # nobody has judged it yet
+    uploads.follow()
+    assert starts() == 0
+    project_ledger(uploads.loaded).approve(100)
+    uploads.look()
+    assert starts() == 1
+    project_ledger(uploads.loaded).reserve(Spending("order", "batch", "cdse", 6, 100, 100), "the order of these tiles")
+    uploads.put("b.geojson", slice(1, 6))
+    uploads.follow()
+    assert starts() == 0  # an approval is not for ever: what was bought since has drawn on it
 
 
 def test_a_run_by_hand_is_not_stopped_by_the_check(uploads: Uploads) -> None:
