@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from eo_assets.assets.area import tiles_of
+from eo_assets.assets.area_files import find_area
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.model import read_metrics
 from eo_assets.assets.model_card import headline
 from eo_assets.assets.run_log import log_folder
+from eo_assets.command_plan import tell_unreadable
 from eo_assets.definitions import build_definitions, open_project
 from eo_assets.instance import open_instance
 from eo_assets.project import LoadedProject
@@ -23,6 +25,7 @@ from eo_assets.stages.build import tile_store, tile_walk
 from eo_assets.stages.quicklooks import QUICKLOOK
 from eo_assets.terminal import TerminalProgress
 from jobs.launches import Launch, Launcher, LaunchResult, Request
+from jobs.project_jobs import AREA
 
 
 def run_project(name: str, request: Request, console: Console) -> bool:
@@ -39,6 +42,8 @@ def run_project(name: str, request: Request, console: Console) -> bool:
             results.append(result)
             if not result.success:
                 console.print(f"  [red]failed:[/] {escape(result.failure)}")
+            elif result.launch.assets == AREA:
+                tell_unreadable(find_area(loaded).unreadable, console)
     report = write_run_report(loaded, request.name, started, results, progress.failures)
     _summary(loaded, name, request.name, results, console)
     console.print(f"report     {report}")

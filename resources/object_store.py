@@ -19,6 +19,18 @@ from pathlib import Path, PurePosixPath
 
 from eo_assets.errors import StoreError
 
+UNFINISHED = frozenset({".part", ".partial", ".crdownload", ".filepart", ".tmp"})
+"""Suffixes of what browsers and copying programs have not finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing tells it. Its version is another one whenever its bytes may be others."""
+
+    key: str
+    size: int
+    version: str
+
 
 @dataclass(frozen=True, slots=True)
 class LocalFolder:
@@ -129,6 +141,18 @@ class LocalFolder:
             states = {entry.name: entry.stat() for entry in entries if not entry.name.startswith(".")}
         return {name: f"{state.st_mtime_ns}-{state.st_size}-{state.st_ino}" for name, state in states.items()}
 
+    def matching(self, pattern: str) -> list[Listed]:
+        """The objects whose keys match a glob, sorted; hidden ones, and what is still being copied, are left out."""
+        found = []
+        for path in sorted(self.root.glob(pattern)):
+            key = path.relative_to(self.root)
+            hidden = any(part.startswith(".") for part in key.parts)
+            if hidden or path.suffix in UNFINISHED or path.name.endswith("~") or not path.is_file():
+                continue
+            state = path.stat()
+            found.append(Listed(key.as_posix(), state.st_size, version_of(state)))
+        return found
+
     def delete(self, key: str) -> None:
         """Remove an object; none there is no error."""
         self.path(key).unlink(missing_ok=True)
@@ -165,6 +189,11 @@ def open_store(project_folder: str) -> LocalFolder:
             "name a local folder"
         )
     return LocalFolder(Path(project_folder))
+
+
+def version_of(state: os.stat_result) -> str:
+    """Another text whenever a file's bytes, or who may read them, may have changed."""
+    return f"{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}:{state.st_ino}"
 
 
 def checksum(path: Path) -> str:
