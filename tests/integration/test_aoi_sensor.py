@@ -131,7 +131,7 @@ def test_ten_files_at_once_are_one_run(uploads: Uploads) -> None:
     (uploads.folder / "torn.geojson").write_text('{"type": "Feature", "geom')
     (uploads.folder / "points.geojson").write_text('{"type": "Point", "coordinates": [15, 52]}')
     first = uploads.look()
-    assert not first.run_requests and "it is read as soon as nobody writes to it" in told(first)
+    assert not first.run_requests and "new or changed, read as soon as nobody writes" in told(first)
     second = uploads.look()
     assert len(second.run_requests or []) == 1
     assert [(event.check_name, event.passed) for event in uploads.events] == [("readable_files", False)]
@@ -140,6 +140,8 @@ def test_ten_files_at_once_are_one_run(uploads: Uploads) -> None:
     assert uploads.tiles() == sorted(uploads.tiles()) and len(uploads.tiles()) == 12 + 2
     assert not uploads.check("aoi", "readable_files") and uploads.check("tile_grid", "spending_allowed")
     looks = [uploads.look() for _ in range(3)]
+    assert "torn.geojson: can't be read" in told(looks[0]) and "points.geojson: it holds no polygons" in told(looks[0])
+    assert "torn" not in told(looks[1])
     assert not any(found.run_requests for found in looks)
     assert told(looks[-1]) == "nothing new"
     assert [event.check_name for event in uploads.events] == ["readable_files", "spending_allowed"]  # told once each
@@ -197,6 +199,24 @@ def test_a_link_that_leaves_the_folder_is_no_upload(uploads: Uploads, tmp_path: 
     found = uploads.settle()
     assert len(found.run_requests or []) == 1
     assert "link.geojson: it is a link to a file outside of" in str(uploads.events[0].description)
+
+
+def test_a_linked_folder_leaves_the_folder_too(uploads: Uploads, tmp_path: Path) -> None:
+    uploads.reopen({**ENABLED, "area": {"files": "*/*.geojson"}})
+    uploads.put("inside/a.geojson", slice(0, 1))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/b.geojson").write_text(uploads.simulation.outline(slice(1, 2)))
+    (uploads.folder / "outside").symlink_to(tmp_path / "elsewhere")
+    assert len(uploads.follow()) == 6
+    assert not uploads.check("aoi", "readable_files")
+
+
+def test_a_huge_file_holds_up_no_other(uploads: Uploads) -> None:
+    uploads.put("a.geojson", slice(0, 1))
+    with (uploads.folder / "huge.geojson").open("wb") as file:
+        file.truncate(3_000_000_000)  # a hole: it takes no room
+    assert len(uploads.settle().run_requests or []) == 1
+    assert "huge.geojson: 3.0 GB are too much to start by themselves" in str(uploads.events[0].description)
 
 
 def test_the_same_content_under_another_name_starts_nothing(uploads: Uploads) -> None:
