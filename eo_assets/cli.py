@@ -196,6 +196,25 @@ def path(project: str, asset: str, tile: str | None) -> None:
 
 @main.command()
 @PROJECT
+@click.option(
+    "--older-than",
+    "hours",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    metavar="HOURS",
+    help="Leave alone what was written to since; 0 only if nothing runs.",
+)
+@_told
+def sweep(project: str, hours: float) -> None:
+    """Remove what killed runs of PROJECT left behind. What is committed or was paid for is never touched."""
+    from eo_assets.command_sweep import sweep_project
+
+    sweep_project(project, hours, console)
+
+
+@main.command()
+@PROJECT
 @_told
 def preflight(project: str) -> None:
     """Ask the services of PROJECT whether it could run: sign-in, Batch, units, delivery. Spends nothing."""

@@ -1,6 +1,8 @@
 """EOPatches on disk: exact for us, float32 for everybody else, opened by eo-learn."""
 
 import datetime as dt
+import subprocess
+import sys
 from pathlib import Path
 
 import numcodecs
@@ -219,3 +221,23 @@ def test_an_array_stored_with_pickle_is_never_read(tmp_path: Path) -> None:
     )
     with pytest.raises(StoreError, match="is stored with pickle, which is never read; write it with another codec"):
         open_array(tmp_path, DATA, "BANDS")
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from resources.eopatch_files import DATA, ROWS, create_array
+values = np.random.default_rng(3).normal(size=(2, ROWS, 2048, 4)).astype(np.float32)
+for number in range(6):
+    create_array(Path(sys.argv[1]) / str(number), DATA, "FEATURES", values.shape, "float32")[:] = values
+"""
+
+
+def test_equal_arrays_are_equal_bytes(tmp_path: Path) -> None:
+    """What is made anew has the digest that it had, whichever threads were faster: nothing behind it turns stale."""
+    # In a process of its own: Blosc has no threads in one that was forked, as the tests' may be.
+    writer = [sys.executable, "-W", "ignore", "-c", WRITER, str(tmp_path)]
+    subprocess.run(writer, check=True, cwd=Path(__file__).parents[3])
+    chunks = {(tmp_path / f"{number}/data/FEATURES.zarr/0.0.0.0").read_bytes() for number in range(6)}
+    assert len(chunks) == 1
