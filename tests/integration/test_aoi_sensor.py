@@ -49,6 +49,11 @@ class Uploads:
         """The project's graph."""
         return build_definitions([self.loaded])
 
+    @property
+    def sensor(self) -> dg.SensorDefinition:
+        """The sensor of its files."""
+        return self.definitions.resolve_sensor_def("simulated_aoi_files")
+
     def put(self, name: str, columns: slice = slice(None), rows: slice = slice(None)) -> None:
         """An area of some columns and rows of the simulation's tiles."""
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +65,8 @@ class Uploads:
 
     def look(self) -> dg.SensorResult:
         """One tick, its cursor and its evaluations kept as the daemon keeps them."""
-        sensor = next(iter(self.definitions.sensors or []))
-        assert isinstance(sensor, dg.SensorDefinition)
         with dg.build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
-            found = sensor(context)
+            found = self.sensor(context)
         assert isinstance(found, dg.SensorResult)
         self.cursor = found.cursor
         for event in found.asset_events:
@@ -117,10 +120,12 @@ def told(found: dg.SensorResult) -> str:
 
 def test_off_unless_the_project_says_so(uploads: Uploads) -> None:
     assert told(uploads.look()) == "nothing new"
-    by_default = [sensor.default_status for sensor in uploads.definitions.sensors or []]
+    switched_on = uploads.sensor.default_status
     uploads.reopen({})
-    switched_off = [sensor.default_status for sensor in uploads.definitions.sensors or []]
-    assert (by_default, switched_off) == ([dg.DefaultSensorStatus.RUNNING], [dg.DefaultSensorStatus.STOPPED])
+    assert (switched_on, uploads.sensor.default_status) == (
+        dg.DefaultSensorStatus.RUNNING,
+        dg.DefaultSensorStatus.STOPPED,
+    )
 
 
 def test_ten_files_at_once_are_one_run(uploads: Uploads) -> None:
