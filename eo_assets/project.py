@@ -192,6 +192,8 @@ class Project(Section):
     budget: Budget = Budget()
     execution: Execution = Execution()
     sensor: SensorSettings = SensorSettings()
+    sensor: SensorSettings = SensorSettings()
+    execution: Execution = Execution()
     logging: Logging = Logging()
 
     def folder(self, stage: str) -> str:

@@ -4,6 +4,7 @@ It requests the area's job alone. What comes after it starts by the conditions o
 `spending_allowed` lets them.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +32,11 @@ from resources.vector_files import area_digest, area_of, content_of
 
 LARGE_BYTES = 64_000_000
 """A larger file is judged by the run that reads it anyway, and a look judges no more than this: it must end in time."""
+
+HUGE_BYTES = 2_000_000_000
+"""What is larger is not even summed up: no outline is."""
+
+SHOWN_NAMES = 10
 
 RUNNING = [
     dg.DagsterRunStatus.QUEUED,
@@ -84,12 +90,16 @@ def look_at_files(loaded: LoadedProject, instance: dg.DagsterInstance, before: M
     committed = committed_files(loaded)
     known = {file.content for file in committed.values()}
     files |= _judged(files, [listed[name] for name in settled], usable_contents(before.files) | known)
-    now = Look(replace(before, files=files))
-    now.told += _news(loaded, before.files, files)
+    now = Look(replace(before, files=files, untold=()), list(before.untold))
+    news = list(_news(loaded, before.files, files))
+    now.told += news
     if failures(files) != failures(before.files):
         unreadable = [Unreadable(name, error, name in committed) for name, (_, error) in failures(files).items()]
         now.checks.append(readable_files_event(loaded.project.name, unreadable))
     _request(loaded, now, known, under_way)
+    if now.request:
+        # Dagster shows no words of a tick that starts a run, but in its log.
+        now.memory = replace(now.memory, untold=tuple(news))
     if not under_way:
         _judge_spending(loaded, instance, now)
     return now
@@ -102,22 +112,32 @@ def _judged(files: Mapping[str, Seen], settled: list[ListedFile], known: set[str
     """
     budget = LARGE_BYTES
     for found in settled:
-        large = found.size > LARGE_BYTES
-        if not large and found.size > budget:
+        if budget < found.size <= LARGE_BYTES:
             continue
+        budget -= found.size if found.size <= LARGE_BYTES else 0
         try:
-            content = content_of(found.path)
+            content, error = _judge(found, known)
         except FileNotFoundError:
             continue  # gone since it was listed
-        except OSError:
-            content = ""
-        unread = large or (content in known and not found.path.is_symlink())
-        answer = "" if content and unread else read_listed(found)
-        budget -= 0 if large else found.size
-        yield (
-            found.name,
-            replace(files[found.name], content=content, error=answer if isinstance(answer, str) else "", judged=True),
+        yield found.name, replace(files[found.name], content=content, error=error, judged=True)
+
+
+def _judge(found: ListedFile, known: set[str]) -> tuple[str, str]:
+    """A file's content, and why it can't be used; its version stands for a content that is not to be read."""
+    if found.size > HUGE_BYTES:
+        gigabytes = found.size / 1e9
+        return (
+            found.version,
+            f"{found.path}: {gigabytes:.1f} GB are too much to start by themselves: start the area's job",
         )
+    content = found.version
+    if not found.leaves_folder:
+        with contextlib.suppress(PermissionError):
+            content = content_of(found.path)
+            if found.size > LARGE_BYTES or content in known:
+                return content, ""
+    answer = read_listed(found)
+    return content, answer if isinstance(answer, str) else ""
 
 
 def _news(loaded: LoadedProject, before: Mapping[str, Seen], files: Mapping[str, Seen]) -> Iterator[str]:
@@ -130,9 +150,10 @@ def _news(loaded: LoadedProject, before: Mapping[str, Seen], files: Mapping[str,
         yield f"{name} holds what {other} holds: nothing to do for it"
     for name in removed(before, files):
         yield f"{name} was removed: nothing is deleted; {_leaving(loaded, files)}"
-    for name, seen in files.items():
-        if not seen.judged and before.get(name) != seen:
-            yield f"{name} is new or has changed: it is read as soon as nobody writes to it any more"
+    fresh = [name for name, seen in files.items() if not seen.judged and before.get(name) != seen]
+    if fresh:
+        more = ", ..." if len(fresh) > SHOWN_NAMES else ""
+        yield f"new or changed, read as soon as nobody writes any more: {', '.join(fresh[:SHOWN_NAMES])}{more}"
 
 
 def _leaving(loaded: LoadedProject, files: Mapping[str, Seen]) -> str:
@@ -158,7 +179,8 @@ def _request(loaded: LoadedProject, now: Look, known: set[str], under_way: bool)
         now.memory = replace(now.memory, requested="")  # answered: the same files may be new again one day
         return
     if under_way:
-        now.told.append("the area is being made; what is new waits until it is done")
+        asked = digest == now.memory.requested
+        now.told.append("the area is being made" + ("" if asked else "; what is new waits until it is done"))
     elif digest == now.memory.requested:
         now.told.append(f"{loaded.project.name}_area was asked for these files and has not made the area: see its run")
     else:

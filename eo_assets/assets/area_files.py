@@ -38,6 +38,11 @@ class ListedFile:
         """Where it lies."""
         return self.folder / self.name
 
+    @property
+    def leaves_folder(self) -> bool:
+        """Does a link lead out of the folder? Whoever may put files there need not be shown what lies elsewhere."""
+        return not self.path.resolve().is_relative_to(self.folder.resolve())
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
@@ -98,7 +103,7 @@ def find_area(loaded: LoadedProject, file: Path | None = None) -> FoundArea:
 
 def read_listed(found: ListedFile) -> AreaFile | str:
     """What a file holds, or why it can't be used."""
-    if found.path.is_symlink() and not found.path.resolve().is_relative_to(found.folder.resolve()):
+    if found.leaves_folder:
         return f"{found.path}: it is a link to a file outside of {found.folder}: copy the file there"
     return _read(found.path, found.version)
 

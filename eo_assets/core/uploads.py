@@ -29,13 +29,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is kept from look to look: the files by name, what was asked for, and what was last said about spending."""
+    """What is kept from look to look: the files by name, what was asked for, and what was last said about spending.
+
+    `untold`: what a look found that asked for a run, and that the next one is to tell.
+    """
 
     files: Mapping[str, Seen] = field(default_factory=dict)
     requests: int = 0
     requested: str = ""
     depends_on: str = ""
     spending: str = ""
+    untold: tuple[str, ...] = ()
 
     def as_json(self) -> str:
         """As text that `memory_from_json` reads."""
@@ -46,7 +50,8 @@ def memory_from_json(text: str | None) -> Memory:
     """What `Memory.as_json` gave; a fresh memory for no text, or for text that something else wrote."""
     try:
         said: dict[str, Any] = json.loads(text or "{}")
-        return Memory(**{**said, "files": {name: Seen(**seen) for name, seen in said.get("files", {}).items()}})
+        files = {name: Seen(**seen) for name, seen in said.get("files", {}).items()}
+        return Memory(**{**said, "files": files, "untold": tuple(said.get("untold", ()))})
     except (ValueError, TypeError, AttributeError):
         return Memory()
 

@@ -49,6 +49,11 @@ class Uploads:
         """The project's graph."""
         return build_definitions([self.loaded])
 
+    @property
+    def sensor(self) -> dg.SensorDefinition:
+        """The sensor of its files."""
+        return self.definitions.resolve_sensor_def("simulated_aoi_files")
+
     def put(self, name: str, columns: slice = slice(None), rows: slice = slice(None)) -> None:
         """An area of some columns and rows of the simulation's tiles."""
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +65,8 @@ class Uploads:
 
     def look(self) -> dg.SensorResult:
         """One tick, its cursor and its evaluations kept as the daemon keeps them."""
-        sensor = next(iter(self.definitions.sensors or []))
-        assert isinstance(sensor, dg.SensorDefinition)
         with dg.build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
-            found = sensor(context)
+            found = self.sensor(context)
         assert isinstance(found, dg.SensorResult)
         self.cursor = found.cursor
         for event in found.asset_events:
@@ -117,10 +120,12 @@ def told(found: dg.SensorResult) -> str:
 
 def test_off_unless_the_project_says_so(uploads: Uploads) -> None:
     assert told(uploads.look()) == "nothing new"
-    by_default = [sensor.default_status for sensor in uploads.definitions.sensors or []]
+    switched_on = uploads.sensor.default_status
     uploads.reopen({})
-    switched_off = [sensor.default_status for sensor in uploads.definitions.sensors or []]
-    assert (by_default, switched_off) == ([dg.DefaultSensorStatus.RUNNING], [dg.DefaultSensorStatus.STOPPED])
+    assert (switched_on, uploads.sensor.default_status) == (
+        dg.DefaultSensorStatus.RUNNING,
+        dg.DefaultSensorStatus.STOPPED,
+    )
 
 
 def test_ten_files_at_once_are_one_run(uploads: Uploads) -> None:
@@ -131,7 +136,7 @@ def test_ten_files_at_once_are_one_run(uploads: Uploads) -> None:
     (uploads.folder / "torn.geojson").write_text('{"type": "Feature", "geom')
     (uploads.folder / "points.geojson").write_text('{"type": "Point", "coordinates": [15, 52]}')
     first = uploads.look()
-    assert not first.run_requests and "it is read as soon as nobody writes to it" in told(first)
+    assert not first.run_requests and "new or changed, read as soon as nobody writes" in told(first)
     second = uploads.look()
     assert len(second.run_requests or []) == 1
     assert [(event.check_name, event.passed) for event in uploads.events] == [("readable_files", False)]
@@ -140,6 +145,8 @@ def test_ten_files_at_once_are_one_run(uploads: Uploads) -> None:
     assert uploads.tiles() == sorted(uploads.tiles()) and len(uploads.tiles()) == 12 + 2
     assert not uploads.check("aoi", "readable_files") and uploads.check("tile_grid", "spending_allowed")
     looks = [uploads.look() for _ in range(3)]
+    assert "torn.geojson: can't be read" in told(looks[0]) and "points.geojson: it holds no polygons" in told(looks[0])
+    assert "torn" not in told(looks[1])
     assert not any(found.run_requests for found in looks)
     assert told(looks[-1]) == "nothing new"
     assert [event.check_name for event in uploads.events] == ["readable_files", "spending_allowed"]  # told once each
@@ -197,6 +204,24 @@ def test_a_link_that_leaves_the_folder_is_no_upload(uploads: Uploads, tmp_path: 
     found = uploads.settle()
     assert len(found.run_requests or []) == 1
     assert "link.geojson: it is a link to a file outside of" in str(uploads.events[0].description)
+
+
+def test_a_linked_folder_leaves_the_folder_too(uploads: Uploads, tmp_path: Path) -> None:
+    uploads.reopen({**ENABLED, "area": {"files": "*/*.geojson"}})
+    uploads.put("inside/a.geojson", slice(0, 1))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/b.geojson").write_text(uploads.simulation.outline(slice(1, 2)))
+    (uploads.folder / "outside").symlink_to(tmp_path / "elsewhere")
+    assert len(uploads.follow()) == 6
+    assert not uploads.check("aoi", "readable_files")
+
+
+def test_a_huge_file_holds_up_no_other(uploads: Uploads) -> None:
+    uploads.put("a.geojson", slice(0, 1))
+    with (uploads.folder / "huge.geojson").open("wb") as file:
+        file.truncate(3_000_000_000)  # a hole: it takes no room
+    assert len(uploads.settle().run_requests or []) == 1
+    assert "huge.geojson: 3.0 GB are too much to start by themselves" in str(uploads.events[0].description)
 
 
 def test_the_same_content_under_another_name_starts_nothing(uploads: Uploads) -> None:
