@@ -84,6 +84,8 @@ class Chaos:
                 self.kinds[plan.kind] += 1
                 self.stuck += not run.goes_on(plan.target, PATIENCE_S)
                 self.orphans += orphans(family) if plan.target == RUN else []
+        if isinstance(run, DagsterLaunch) and run.errors:
+            print(f"  refused: {run.errors}", flush=True)
         after = _model_attempt(self.loaded)
         self.trained[plan.threads] += after is not None and after != before
         found = differences(fingerprints(self.loaded), self.clean)
