@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,16 @@ def runs_and_events(loaded: LoadedProject, page: int = 20_000) -> tuple[int, int
     with own_environment(loaded), open_instance(loaded) as instance:
         runs = [run.run_id for run in instance.get_runs()]
         return len(runs), sum(_events_of(instance, run, page) for run in runs)
+
+
+def seconds_of_runs(loaded: LoadedProject, assets: Sequence[str]) -> float:
+    """Wall seconds of the runs of some assets so far, each from the start of its process to its end."""
+    wanted = {dg.AssetKey([loaded.project.name, asset]) for asset in assets}
+    with own_environment(loaded), open_instance(loaded) as instance:
+        found = [
+            record for record in instance.get_run_records() if wanted & (record.dagster_run.asset_selection or set())
+        ]
+    return sum((record.end_time or 0.0) - (record.start_time or 0.0) for record in found)
 
 
 def _events_of(instance: dg.DagsterInstance, run: str, page: int) -> int:
