@@ -23,11 +23,11 @@ PARTITION = """query($key: AssetKeyInput!, $tile: String!) { assetNodeOrError(as
   assetMaterializations(partitions: [$tile]) {
     timestamp runId metadataEntries { label description } tags { key value } }
   assetObservations(partitions: [$tile]) { timestamp runId } } } }"""
-GRAPH = """query($keys: [AssetKeyInput!]) {
+GRAPH = """query($keys: [AssetKeyInput!]!) {
   assetNodes(assetKeys: $keys) { id partitionStats { numMaterialized numMaterializing numPartitions numFailed }
     assetMaterializations(limit: 1) { timestamp runId } }
   assetsLatestInfo(assetKeys: $keys) { id unstartedRunIds inProgressRunIds latestRun { id status } } }"""
-STALE = """query($keys: [AssetKeyInput!]) {
+STALE = """query($keys: [AssetKeyInput!]!) {
   assetNodes(assetKeys: $keys) { id staleStatus staleCauses { key { path } reason category } } }"""
 ASSETS = ("tile_grid", "tiffs", "reference", "eopatches", "features", "samples", "model", "predictions", "maps")
 
