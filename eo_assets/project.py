@@ -41,11 +41,12 @@ from eo_assets.project_outputs import (
     Sampling,
     Split,
 )
-from eo_assets.project_types import Buffer, Name, Section
+from eo_assets.project_types import Buffer, Cron, Name, Section
 
 __all__ = [
     "SERVICES",
     "Area",
+    "Automation",
     "BandStack",
     "Budget",
     "Byoc",
@@ -149,6 +150,17 @@ class Budget(Section):
     require_approval: bool = False
 
 
+class Automation(Section):
+    """What Dagster's daemon starts by itself: new tiles through the graph, predictions of a new model, failed tiles.
+
+    A tile that has failed is tried again by `retry_failed` alone: a cron schedule (UTC), by default never.
+    """
+
+    enabled: bool = False
+    predict_on_new_model: bool = False
+    retry_failed: Cron | None = None
+
+
 class Logging(Section):
     """A log file a run under logs/, and what is shown while it runs."""
 
@@ -176,6 +188,7 @@ class Project(Section):
     maps: Maps
     byoc: Byoc
     budget: Budget = Budget()
+    automation: Automation = Automation()
     logging: Logging = Logging()
 
     def folder(self, stage: str) -> str:

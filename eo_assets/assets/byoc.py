@@ -43,6 +43,7 @@ def byoc_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         io_manager_key="table_io_manager",
         deps=[dg.AssetDep(dg.AssetKey([prefix, "maps"]), partition_mapping=dg.AllPartitionMapping())],
         kinds={"sentinelhub"},
+        pool=f"{prefix}_publish",
     )
     def byoc_collection(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The published collection: one tile a map, the area as its cover; only what differs is ingested."""

@@ -48,6 +48,7 @@ def map_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         io_manager_key="cog_io_manager",
         deps=[dg.AssetDep(dg.AssetKey([prefix, "predictions"]), partition_mapping=dg.AllPartitionMapping())],
         kinds={"cog"},
+        pool=f"{prefix}_map",
     )
     def maps(context: dg.AssetExecutionContext) -> None:
         """One COG a zone on one pixel lattice; every place belongs to one map."""

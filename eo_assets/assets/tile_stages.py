@@ -63,6 +63,7 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         partitions_def=tile_partitions(prefix),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=f"{prefix}_tiles",
     )
     def tile_stages(
         context: dg.AssetExecutionContext,

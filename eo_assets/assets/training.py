@@ -22,6 +22,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         io_manager_key="table_io_manager",
         deps=[dg.AssetDep(dg.AssetKey([prefix, "samples"]), partition_mapping=dg.AllPartitionMapping())],
         kinds={"numpy"},
+        pool=f"{prefix}_train",
     )
     def training_data(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The samples of all tiles that have them as one table: features, labels, tile and ground block of each row."""
@@ -34,6 +35,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         io_manager_key="model_io_manager",
         deps=[training_data],
         kinds={"lightgbm"},
+        pool=f"{prefix}_train",
     )
     def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The model, trained on all but the held-out ground blocks and scored on those, with its signature and card."""
