@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from eo_assets.core.evalscript import ScriptSetup
+from eo_assets.project_execution import Execution
 from eo_assets.project_imagery import (
     SERVICES,
     BandStack,
@@ -56,6 +57,7 @@ __all__ = [
     "CustomGridSettings",
     "EOPatches",
     "ExcludedDate",
+    "Execution",
     "Features",
     "Folders",
     "FusedCollection",
@@ -189,6 +191,7 @@ class Project(Section):
     byoc: Byoc
     budget: Budget = Budget()
     automation: Automation = Automation()
+    execution: Execution = Execution()
     logging: Logging = Logging()
 
     def folder(self, stage: str) -> str:
