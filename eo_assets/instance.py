@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from eo_assets.pools import pools
 from eo_assets.project import LoadedProject
 from resources.object_store import open_store
 
@@ -59,8 +60,13 @@ def dagster_home(loaded: LoadedProject) -> Path:
     return home.resolve()
 
 
-def open_instance(loaded: LoadedProject) -> dg.DagsterInstance:
-    """The instance that the UI shows too."""
-    home = dagster_home(loaded)
+def open_instance(*projects: LoadedProject) -> dg.DagsterInstance:
+    """The instance that the UI shows too, of one project or of several that share the first one's."""
+    home = dagster_home(projects[0])
     os.environ["DAGSTER_HOME"] = str(home)
-    return dg.DagsterInstance.from_config(str(home))
+    instance = dg.DagsterInstance.from_config(str(home))
+    for loaded in projects:
+        # The run queue overlooks the limit of a pool that it meets for the first time.
+        for pool in pools(loaded.project.name):
+            instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+    return instance

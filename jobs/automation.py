@@ -1,7 +1,8 @@
 """What Dagster's daemon starts by itself, by declarative automation: when each asset of a project is asked for.
 
 New tiles flow through the stages; training waits until all tiles have settled, as done or as failed; so do the maps. A
-tile that has failed is left to a person or to the schedule of `jobs/schedules.py`, and the area to its sensor.
+tile that has failed is left to a person or to the schedule of `jobs/schedules.py`, and the area to its sensor. A second
+model makes every prediction stale: it is trained only where predictions follow it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 from dagster import AutomationCondition as Condition
 
+from eo_assets.assets.quotes import paid_requests
 from eo_assets.project import LoadedProject
 from jobs.project_jobs import LAUNCHES
 
@@ -61,13 +63,13 @@ def automation_sensor(loaded: LoadedProject) -> dg.AutomationConditionSensorDefi
         minimum_interval_seconds=30,
         description=f"Starts what is new in {project.name}; a failed tile is not started again by it.",
         # The daemon knows Dagster's own conditions alone; ours are evaluated where the project's code is loaded.
-        use_user_code_server=_named(loaded) is not None,
+        use_user_code_server=_paid_for(loaded) is not None,
     )
 
 
 def conditions(loaded: LoadedProject) -> Mapping[str, dg.AutomationCondition]:
     """When each asset is asked for; the area's assets are not among them."""
-    sampling = _named(loaded)
+    sampling = _paid_for(loaded)
     pending = _pending()
     found: dict[str, dg.AutomationCondition] = {}
     for stage in LAUNCHES["tiles"]:
@@ -75,23 +77,33 @@ def conditions(loaded: LoadedProject) -> Mapping[str, dg.AutomationCondition]:
         if stage in PAID:
             condition &= Condition.all_deps_blocking_checks_passed()
         found[stage] = condition & OfTiles(sampling) if sampling is not None and stage in SAMPLING else condition
-    predictions = _new_tile()
+    predictions, training = _new_tile(), _settled(pending if sampling is None else pending & OfTiles(sampling))
+    maps = _settled(pending)
     if loaded.project.automation.predict_on_new_model:
-        predictions |= _new_model(loaded.project.name)
+        model = dg.AssetSelection.assets([loaded.project.name, "model"])
+        predictions |= _new_model(model)
+        coming = Condition.in_progress() | Condition.will_be_requested()
+        maps &= ~Condition.any_deps_match(Condition.any_deps_match(coming).allow(model))
+    else:
+        training &= Condition.missing()
     return {
         **found,
         "predictions": predictions,
-        "training_data": _settled(pending if sampling is None else pending & OfTiles(sampling)),
+        "training_data": training,
         "model": Condition.eager(),
-        "maps": _settled(pending),
+        "maps": maps,
         "byoc_collection": _settled(pending),
     }
 
 
-def _named(loaded: LoadedProject) -> tuple[str, ...] | None:
-    """The tiles that the project names to take samples of, None if it leaves that to their labels."""
-    tiles = loaded.project.sampling.tiles
-    return tiles if isinstance(tiles, tuple) else None
+def _paid_for(loaded: LoadedProject) -> tuple[str, ...] | None:
+    """The tiles that labels are bought of, where they cost and the project names the tiles to sample; else None.
+
+    Labels that cost nothing are made of every tile: scattered tiles would be a run each.
+    """
+    tiles, paid = loaded.project.sampling.tiles, paid_requests(loaded).get("reference")
+    costs = paid is not None and not loaded.project.service(paid[0]).local
+    return tiles if costs and isinstance(tiles, tuple) else None
 
 
 def _new_tile() -> dg.AutomationCondition:
@@ -110,11 +122,11 @@ def _new_tile() -> dg.AutomationCondition:
     )
 
 
-def _new_model(project: str) -> dg.AutomationCondition:
+def _new_model(model: dg.AssetSelection) -> dg.AutomationCondition:
     """Another model than the one that predictions were asked of last; the same one, trained again, is no other."""
     changed = Condition.any_deps_match(Condition.data_version_changed())
     return (
-        changed.allow(dg.AssetSelection.assets([project, "model"])).since(Condition.newly_requested())
+        changed.allow(model).since(Condition.newly_requested())
         & ~Condition.any_deps_missing()
         & ~Condition.any_deps_in_progress()
         & ~Condition.in_progress()
