@@ -231,11 +231,10 @@ def preflight(project: str) -> None:
 def ui(projects: tuple[str, ...], port: int) -> None:
     """Open the Dagster UI (webserver and daemon) on PROJECTS, until it is interrupted."""
     from eo_assets.definitions import PROJECTS_VARIABLE, open_project
-    from eo_assets.instance import dagster_home
+    from eo_assets.instance import open_instance
 
-    loaded = [open_project(project) for project in projects]
-    home = dagster_home(loaded[0])
-    environment = {**os.environ, "DAGSTER_HOME": str(home), PROJECTS_VARIABLE: ",".join(projects)}
+    open_instance(*(open_project(project) for project in projects)).dispose()
+    environment = {**os.environ, PROJECTS_VARIABLE: ",".join(projects)}
     command = [sys.executable, "-W", "ignore", "-m", "dagster", "dev", "-m", "eo_assets.definitions"]
     # Dagster takes this process's place, so that a signal to it reaches the servers that it started. It ends on SIGTERM
     # as it does on SIGINT, which a shell ignores for what it starts in the background.

@@ -22,7 +22,9 @@ from eo_assets.project import LoadedProject
 from eo_assets.project_file import load_project
 from eo_assets.stages.build import tile_store
 from jobs.aoi_sensor import aoi_sensor
+from jobs.automation import automated, automation_sensor
 from jobs.project_jobs import project_jobs
+from jobs.schedules import retry_schedule
 from resources.io_managers import CogIOManager, EOPatchIOManager, ModelIOManager, TableIOManager, TiffsIOManager
 from resources.local_sentinel_hub.evalscript import inspect_script
 from resources.ray_cluster import RayCluster
@@ -60,11 +62,13 @@ def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: A
     with warnings.catch_warnings():
         # Backfill policies are marked as beta by Dagster; they are pinned with its minor version.
         warnings.simplefilter("ignore", dg.BetaWarning)
-        assets = [asset for loaded in projects for build in builders for asset in build(loaded)]
+        assets = [asset for loaded in projects for build in builders for asset in automated(loaded, build(loaded))]
+        sensors = [automation_sensor(loaded) for loaded in projects]
     return dg.Definitions(
         assets=assets,
         jobs=[job for name in names for job in project_jobs(name)],
-        sensors=[aoi_sensor(loaded) for loaded in projects],
+        sensors=[*sensors, *(aoi_sensor(loaded) for loaded in projects)],
+        schedules=[retry_schedule(loaded) for loaded in projects if loaded.project.automation.retry_failed],
         resources=resources,
         executor=dg.in_process_executor,
     )

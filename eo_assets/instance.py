@@ -7,30 +7,66 @@ from pathlib import Path
 
 import dagster as dg
 
+from eo_assets.pools import pools
 from eo_assets.project import LoadedProject
 from resources.object_store import open_store
 
+POSTGRES_VARIABLE = "EO_ASSETS_POSTGRES_URL"
+
 CONFIG = """\
-# The Dagster instance of this project: events and runs in SQLite beside this file.
+# The Dagster instance of this project. Written once: what is changed here stays.
 telemetry:
   enabled: false
 nux:
   enabled: false
+concurrency:
+  # Of all projects together, whatever was launched: the others wait in the queue.
+  runs:
+    max_concurrent_runs: 4
+  # Each project has a pool for its tiles and one for each step that spans them: one run at a time in each.
+  pools:
+    granularity: run
+    default_limit: 1
+run_monitoring:
+  enabled: true
+  start_timeout_seconds: 300
+  poll_interval_seconds: 20
+# A run whose process vanished is started once more, and goes on from what is committed. One that failed is not.
+run_retries:
+  enabled: true
+  max_retries: 1
+  retry_on_asset_or_op_failure: false
+"""
+
+POSTGRES = f"""\
+# Events, runs and schedules in Postgres; the address with its password stays in the variable.
+storage:
+  postgres:
+    postgres_url:
+      env: {POSTGRES_VARIABLE}
 """
 
 
 def dagster_home(loaded: LoadedProject) -> Path:
-    """The instance's folder, with a configuration in it."""
+    """The instance's folder, with a configuration in it: that which is there, or a new one.
+
+    A new one keeps events in SQLite beside it, or in Postgres if EO_ASSETS_POSTGRES_URL says where.
+    """
     named = os.environ.get("DAGSTER_HOME")
     home = Path(named) if named else open_store(loaded.project_folder).path(".dagster")
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text(CONFIG)
+        (home / "dagster.yaml").write_text(CONFIG + (POSTGRES if os.environ.get(POSTGRES_VARIABLE) else ""))
     return home.resolve()
 
 
-def open_instance(loaded: LoadedProject) -> dg.DagsterInstance:
-    """The instance that the UI shows too."""
-    home = dagster_home(loaded)
+def open_instance(*projects: LoadedProject) -> dg.DagsterInstance:
+    """The instance that the UI shows too, of one project or of several that share the first one's."""
+    home = dagster_home(projects[0])
     os.environ["DAGSTER_HOME"] = str(home)
-    return dg.DagsterInstance.from_config(str(home))
+    instance = dg.DagsterInstance.from_config(str(home))
+    for loaded in projects:
+        # The run queue overlooks the limit of a pool that it meets for the first time.
+        for pool in pools(loaded.project.name):
+            instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+    return instance

@@ -42,11 +42,12 @@ from eo_assets.project_outputs import (
     Sampling,
     Split,
 )
-from eo_assets.project_types import Buffer, Name, Section
+from eo_assets.project_types import Buffer, Cron, Name, Section
 
 __all__ = [
     "SERVICES",
     "Area",
+    "Automation",
     "BandStack",
     "Budget",
     "Byoc",
@@ -163,6 +164,17 @@ class SensorSettings(Section):
     seconds: Annotated[int, Field(ge=1, le=86400)] = 30
 
 
+class Automation(Section):
+    """What Dagster's daemon starts by itself: new tiles through the graph, predictions of a new model, failed tiles.
+
+    A tile that has failed is tried again by `retry_failed` alone: a cron schedule (UTC), by default never.
+    """
+
+    enabled: bool = False
+    predict_on_new_model: bool = False
+    retry_failed: Cron | None = None
+
+
 class Logging(Section):
     """A log file a run under logs/, and what is shown while it runs."""
 
@@ -190,10 +202,9 @@ class Project(Section):
     maps: Maps
     byoc: Byoc
     budget: Budget = Budget()
+    automation: Automation = Automation()
     execution: Execution = Execution()
     sensor: SensorSettings = SensorSettings()
-    sensor: SensorSettings = SensorSettings()
-    execution: Execution = Execution()
     logging: Logging = Logging()
 
     def folder(self, stage: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
@@ -10,6 +11,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$", max_length=60)]
 FloatType = Literal["float32", "float64"]
 ArrayType = Literal["uint8", "uint16", "int16", "int32", "float32", "float64"]
+
+_CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of month", 1, 31), ("month", 1, 12), ("day of week", 0, 7))
+_CRON_PART = re.compile(r"(?:\*|(?P<first>\d+)(?:-(?P<last>\d+))?)(?:/(?P<step>\d+))?")
 
 
 def _twice(value: object) -> object:
@@ -32,10 +36,29 @@ def _utc(value: dt.datetime) -> dt.datetime:
     return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
 
 
+def _cron(value: str) -> str:
+    """Five fields of numbers: a schedule that can't be read would otherwise stop every project of the instance."""
+    fields = value.split()
+    if len(fields) != len(_CRON_FIELDS):
+        raise ValueError("not a cron schedule: five fields are wanted, as in '0 6 * * *' (every day at 6:00 UTC)")
+    for text, (name, low, high) in zip(fields, _CRON_FIELDS):
+        for part in text.split(","):
+            found = _CRON_PART.fullmatch(part)
+            numbers = [int(found[group]) for group in ("first", "last") if found[group]] if found else [-1]
+            if (
+                numbers != sorted(numbers)
+                or any(not low <= number <= high for number in numbers)
+                or part.endswith("/0")
+            ):
+                raise ValueError(f"not a cron schedule: {part} is no {name}: *, or a number from {low} to {high}")
+    return " ".join(fields)
+
+
 Buffer = Annotated[tuple[NonNegativeInt, NonNegativeInt], BeforeValidator(_twice)]
 BlockSize = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_twice)]
 Date = Annotated[dt.date, BeforeValidator(_no_timestamp)]
 Time = Annotated[dt.datetime, BeforeValidator(_no_timestamp), AfterValidator(_utc)]
+Cron = Annotated[str, AfterValidator(_cron)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many), Field(min_length=1)]
 
 

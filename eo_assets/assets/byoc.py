@@ -18,6 +18,7 @@ from eo_assets.core.publishing import PLACEHOLDER, BandSettings, PublishedTile
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Bounds
 from eo_assets.errors import StoreError
+from eo_assets.pools import pool
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import sentinel_hub, tile_store
 from resources.byoc import PublishOptions, publish_tiles
@@ -43,6 +44,7 @@ def byoc_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         io_manager_key="table_io_manager",
         deps=[dg.AssetDep(dg.AssetKey([prefix, "maps"]), partition_mapping=dg.AllPartitionMapping())],
         kinds={"sentinelhub"},
+        pool=pool(prefix, "publish"),
     )
     def byoc_collection(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The published collection: one tile a map, the area as its cover; only what differs is ingested."""

@@ -23,6 +23,7 @@ from eo_assets.core.tile import Tile
 from eo_assets.core.zones import foreign_claims
 from eo_assets.errors import StoreError
 from eo_assets.partitions import zone_partitions
+from eo_assets.pools import pool
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_store, tile_walk
 from eo_assets.stages.quicklooks import write_values
@@ -48,6 +49,7 @@ def map_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         io_manager_key="cog_io_manager",
         deps=[dg.AssetDep(dg.AssetKey([prefix, "predictions"]), partition_mapping=dg.AllPartitionMapping())],
         kinds={"cog"},
+        pool=pool(prefix, "map"),
     )
     def maps(context: dg.AssetExecutionContext) -> None:
         """One COG a zone on one pixel lattice; every place belongs to one map."""

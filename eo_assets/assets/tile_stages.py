@@ -23,6 +23,7 @@ from eo_assets.assets.tile_run import TilePlan, known_outcomes, plan_tiles, run_
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
 from eo_assets.partitions import select, tile_partitions
+from eo_assets.pools import pool
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, check_labels, tile_walk
 from eo_assets.stages.walk import StageOutcome, Walk
@@ -66,6 +67,7 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         partitions_def=tile_partitions(prefix),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=pool(prefix, "tiles"),
     )
     def tile_stages(
         context: dg.AssetExecutionContext,

@@ -8,6 +8,7 @@ from eo_assets.assets.outputs import result
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.shared_outputs import noting_failure
 from eo_assets.assets.training_data import make_training_data
+from eo_assets.pools import pool
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_store
 
@@ -22,6 +23,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         io_manager_key="table_io_manager",
         deps=[dg.AssetDep(dg.AssetKey([prefix, "samples"]), partition_mapping=dg.AllPartitionMapping())],
         kinds={"numpy"},
+        pool=pool(prefix, "train"),
     )
     def training_data(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The samples of all tiles that have them as one table: features, labels, tile and ground block of each row."""
@@ -34,6 +36,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         io_manager_key="model_io_manager",
         deps=[training_data],
         kinds={"lightgbm"},
+        pool=pool(prefix, "train"),
     )
     def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         """The model, trained on all but the held-out ground blocks and scored on those, with its signature and card."""

@@ -18,7 +18,7 @@ import requests
 import yaml
 
 from eo_assets.definitions import PROJECTS_VARIABLE
-from eo_assets.instance import dagster_home
+from eo_assets.instance import dagster_home, open_instance
 from eo_assets.project import LoadedProject
 
 ROOT = Path(__file__).parents[2]
@@ -202,6 +202,8 @@ def servers(loaded: LoadedProject, config: str | None = None) -> Iterator[Server
         home = dagster_home(loaded)
         if config is not None:
             (home / "dagster.yaml").write_text(config)
+        # Once by one process: several that make the same database at the same time get into each other's way.
+        open_instance(loaded).dispose()
         started = Servers(loaded, home, free_port(), free_port(), environment)
         grpc = {"host": "127.0.0.1", "port": started.code_port, "location_name": LOCATION}
         (home / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"grpc_server": grpc}]}))
@@ -228,6 +230,7 @@ def own_environment(loaded: LoadedProject) -> Iterator[dict[str, str]]:
             "PYTHONPATH": str(ROOT),
         }
     finally:
+        os.environ.pop("DAGSTER_HOME", None)
         if before is not None:
             os.environ["DAGSTER_HOME"] = before
 
