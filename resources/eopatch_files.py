@@ -117,8 +117,11 @@ class DigitalNumbers:
             )
         if not dates:
             return
-        chunk = np.zeros(self._array.chunks, dtype="<u2")
-        chunk[:, : values.shape[1]] = values
+        if values.shape == self._array.chunks:
+            chunk = np.ascontiguousarray(values, dtype="<u2")
+        else:
+            chunk = np.zeros(self._array.chunks, dtype="<u2")
+            chunk[:, : values.shape[1]] = values
         self._array.chunk_store[key] = self._codec.encode(chunk)
 
     def read(self, rows: slice) -> NDArray[Any]:
