@@ -130,10 +130,10 @@ def write_delivery(folder: Path, side: int, dates: int) -> Any:
     from eo_assets.stages.build import tile_store
 
     project = folder / "project.yaml"
-    project.write_text(yaml.safe_dump(_settings(side, dates), sort_keys=False))
+    project.write_text(yaml.safe_dump(project_settings(side, dates), sort_keys=False))
     (folder / "memory.js").write_text(EVALSCRIPT)
     (folder / "input-data").mkdir()
-    (folder / "input-data/aoi.geojson").write_text(_area(side))
+    write_area(folder, side)
     loaded = open_project(str(project))
     store = tile_store(loaded)
     make_aoi(loaded, store)
@@ -153,7 +153,8 @@ def write_delivery(folder: Path, side: int, dates: int) -> Any:
     return loaded
 
 
-def _settings(side: int, dates: int) -> dict[str, Any]:
+def project_settings(side: int, dates: int) -> dict[str, Any]:
+    """The project file of a made-up project whose tiles have `side` pixels."""
     return {
         "name": "memory",
         "year": 2020,
@@ -192,13 +193,15 @@ def _cell_m(side: int) -> int:
     return (side - 2 * BUFFER_PX) * RESOLUTION
 
 
-def _area(side: int) -> str:
-    """A small square in the middle of one cell of the lattice, longitude and latitude."""
+def write_area(folder: Path, side: int, cells: int = 1) -> None:
+    """The area: a rectangle from the middle of one cell of the lattice to that of another, `cells` x `cells` in all."""
     cell = _cell_m(side)
     x, y = (500_000 // cell + 0.5) * cell, (700_000 // cell + 0.5) * cell
     to_lonlat = Transformer.from_crs(EPSG, 4326, always_xy=True).transform
-    box = shapely.transform(shapely.box(x - 500, y - 500, x + 500, y + 500), to_lonlat, interleaved=False)
-    return json.dumps({"type": "Feature", "properties": {}, "geometry": json.loads(shapely.to_geojson(box))})
+    reach = (cells - 1) * cell
+    box = shapely.transform(shapely.box(x, y, x + reach + 500, y + reach + 500), to_lonlat, interleaved=False)
+    area = {"type": "Feature", "properties": {}, "geometry": json.loads(shapely.to_geojson(box))}
+    (folder / "input-data/aoi.geojson").write_text(json.dumps(area))
 
 
 def _write_tiff(path: Path, values: np.ndarray, tile: Any) -> None:
