@@ -25,6 +25,7 @@ from resources.eopatch_files import (
     row_blocks,
     write_header,
 )
+from resources.heap import give_back
 
 FEATURES = "FEATURES"
 
@@ -84,6 +85,7 @@ class FeaturesStage:
             block = feature_stack(numbers.read(rows), numbers.factor, valid, plan)
             columns[:, rows] = block
             picture.add(rows, block[-1, ..., :1])
+            give_back()
             return sum(int((~np.isnan(date)).all(axis=-1).sum()) for date in block)
 
         valid_values = sum(make(rows) for rows in row_blocks(tile.shape[0]))

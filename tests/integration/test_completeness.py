@@ -1,4 +1,4 @@
-"""A map knows its zone's tiles, a table and a model those they were made of: states, holes, and when a map is refused."""
+"""A map knows its tiles, a table and a model those they were made of; when a map has holes, when it is refused."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_the_coverage_that_is_asked_for_makes_no_map_stale(copied: Callable[...,
 def test_a_published_map_is_kept_whatever_the_coverage_allows(copied: Callable[..., Any]) -> None:
     graph = copied({"maps": {"min_coverage": 0}})
     forget(graph, "predictions", TILES[2])
-    with pytest.raises(StoreError, match=f"the published map shows {TILES[2]}, .*it is kept.* of 4 tiles 3 present"):
+    with pytest.raises(StoreError, match=rf"the published map shows {TILES[2]}, .*it is kept.* of 4 tiles 3 present"):
         make_map(graph.loaded, graph.store, EPSG)
 
 
@@ -102,7 +102,7 @@ def test_without_any_prediction_there_is_no_map_at_all(copied: Callable[..., Any
     graph = copied({"maps": {"min_coverage": 0}})
     forget(graph, "maps", str(EPSG))
     forget(graph, "predictions", *TILES)
-    with pytest.raises(StoreError, match="none of the zone's 4 tiles has predictions: .*--only predictions"):
+    with pytest.raises(StoreError, match=r"none of the zone's 4 tiles has predictions: .*--only predictions"):
         make_map(graph.loaded, graph.store, EPSG)
 
 
