@@ -11,7 +11,7 @@ from eo_assets.assets.shared_wanted import WantedByKey, shared_wanted
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
-from eo_assets.stages.walk import StageOutcome
+from eo_assets.stages.tile_states import tile_state
 from jobs.graph import ASSETS, NEEDS
 from resources.tile_store import TileStore
 
@@ -76,7 +76,7 @@ def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStat
     for stage in walk.selected(TILE_STAGES):
         failures = store.failures(stage.name)
         outcomes = {name: states[stage.name] for name, states in by_tile.items()}
-        states = {name: _state(outcome, failures) for name, outcome in outcomes.items()}
+        states = {name: tile_state(outcome, failures) for name, outcome in outcomes.items()}
         reasons = {name: failures.get(name, said.reason) for name, said in outcomes.items() if states[name] != "done"}
         records = [outcome.record for outcome in outcomes.values() if outcome.record is not None]
         found[stage.name] = AssetStatus(
@@ -87,17 +87,6 @@ def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStat
             round(sum(record.numbers.get("seconds", 0.0) for record in records), 1),
         )
     return found
-
-
-def _state(outcome: StageOutcome, failures: Mapping[str, str]) -> str:
-    if outcome.good:
-        empty = outcome.record is not None and outcome.record.empty
-        return "kept" if outcome.status == "kept" else "empty" if empty else "done"
-    if outcome.tile in failures:
-        return "failed"
-    if outcome.status == "blocked" and outcome.reason.endswith(": stale"):
-        return "stale"
-    return outcome.reason if outcome.reason in ("missing", "stale") else outcome.status
 
 
 def _status(store: TileStore, asset: str, wanted: WantedByKey) -> AssetStatus:
