@@ -12,6 +12,7 @@ import dataclasses
 import datetime as dt
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -28,6 +29,9 @@ from resources.record_listing import listed
 RECORD_FORMAT = 1
 GRACE_SECONDS = 3600.0
 """How long a superseded attempt, or one that nobody finished, is kept for readers and writers that still use it."""
+
+ATTEMPT = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
+"""Names of attempt folders; a delivery lies in a folder named for its tile."""
 
 OWN_ASSETS = "assets"
 """Where outputs of assets lie that users define themselves."""
@@ -214,7 +218,9 @@ class TileStore:
             os.utime(self.store.path(replaced))
         for name in self.store.keys(f"{self.folder(stage)}/{key}"):
             path = self.store.path(name)
-            if name != live.key and path.is_dir() and time.time() - path.stat().st_mtime > GRACE_SECONDS:
+            # An EOPatch of somebody else may lie there too: what is not an attempt of ours is never removed.
+            ours = ATTEMPT.fullmatch(path.name) and path.is_dir()
+            if ours and name != live.key and time.time() - path.stat().st_mtime > GRACE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _replaceable(self, stage: str, key: str) -> bytes | None:
