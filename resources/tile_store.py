@@ -25,6 +25,7 @@ from eo_assets.core.recipe import source_digest
 from eo_assets.errors import StoreError
 from resources.object_store import LocalFolder, checksum, size_of
 from resources.record_listing import listed
+from resources.storage_faults import storage_told
 
 RECORD_FORMAT = 1
 GRACE_SECONDS = 3600.0
@@ -134,9 +135,10 @@ class TileStore:
         self.claim(stage)
         name = f"{self.folder(stage)}/{key}/{_attempt_name()}"
         attempt = Attempt(self.store.path(name), name, self._replaceable(stage, key))
-        attempt.folder.mkdir(parents=True)
         try:
-            yield attempt
+            with storage_told(self.store.path(self.folder(stage))):
+                attempt.folder.mkdir(parents=True)
+                yield attempt
         finally:
             record = self.record(stage, key)
             if record is None or record.attempt != name:

@@ -20,7 +20,7 @@ import rasterio
 
 from eo_assets.core.tile import Tile
 from eo_assets.core.time_axis import ascending
-from eo_assets.errors import EoAssetsError, StoreError, TileError
+from eo_assets.errors import EoAssetsError, StorageRefused, StoreError, TileError
 from eo_assets.project import EOPatches, Imagery, PointsReference, Reference
 from eo_assets.stages.adopted_arrays import AdoptedFrames, check_shape, read_rows
 from eo_assets.stages.adoption_folders import Candidate, NotOfTheGrid, TileIndex
@@ -87,6 +87,8 @@ class Adoption:
                     [self._one(folder, stage, self.index.of_tiffs(folder), self._tiffs)] if self._asked(stage) else []
                 )
             return self._eopatch(ForeignEOPatch(folder))
+        except StorageRefused:  # of the project's disk: the next folder would fare no better
+            raise
         except NotOfTheGrid as error:
             return [Adopted(str(folder), stage, "", "foreign", str(error))]
         except (EoAssetsError, OSError) as error:
@@ -121,6 +123,8 @@ class Adoption:
                 if self._has(stage, tile):
                     return Adopted(str(folder), stage, tile.name, "kept", "the project has an output of this tile")
                 self._take(stage, tile, folder, writer(tile, folder))
+        except StorageRefused:
+            raise
         except (EoAssetsError, OSError) as error:
             if isinstance(error, StoreError) and self._has(stage, tile):
                 return Adopted(str(folder), stage, tile.name, "kept", str(error))
