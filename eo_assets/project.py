@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from eo_assets.core.evalscript import ScriptSetup
+from eo_assets.project_execution import Execution
 from eo_assets.project_imagery import (
     SERVICES,
     BandStack,
@@ -55,6 +56,7 @@ __all__ = [
     "CustomGridSettings",
     "EOPatches",
     "ExcludedDate",
+    "Execution",
     "Features",
     "Folders",
     "FusedCollection",
@@ -176,6 +178,7 @@ class Project(Section):
     maps: Maps
     byoc: Byoc
     budget: Budget = Budget()
+    execution: Execution = Execution()
     logging: Logging = Logging()
 
     def folder(self, stage: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import dagster as dg
 
 from eo_assets.assets.area import tiles_of
+from eo_assets.assets.event_log import held_open
 from eo_assets.assets.outputs import shown_recipe, told_recipe
 from eo_assets.assets.run_log import RUN_TAG
 from eo_assets.assets.shared_wanted import shared_wanted
@@ -174,13 +175,14 @@ class Launcher:
         self.announce(launch)
         tags = {RUN_TAG: request.name} if request.name else {}
         tags |= {} if keys is None else {RANGE_START: keys[0], RANGE_END: keys[-1]}
-        result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-            instance=self.instance,
-            asset_selection=[self._key(asset) for asset in assets],
-            tags=tags,
-            run_config=self._run_config(assets, request),
-            raise_on_error=False,
-        )
+        with held_open(self.instance):
+            result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+                instance=self.instance,
+                asset_selection=[self._key(asset) for asset in assets],
+                tags=tags,
+                run_config=self._run_config(assets, request),
+                raise_on_error=False,
+            )
         failure = failure_of(result)
         if "DagsterExecutionInterruptedError" in failure:
             # Dagster takes an interrupt for a failed step; a person who presses Ctrl-C wants nothing more started.

@@ -66,7 +66,7 @@ def create_array(
     `shape` is (time, y, x, band) or (y, x, band); chunks hold all dates and bands of `ROWS` rows. With a `scaling`
     whose divisor is whole, the array stores uint16 digital numbers and reads as float32.
     """
-    # With threads Blosc lays its blocks down as they are ready: equal arrays would have other bytes, and another digest.
+    # With threads Blosc lays its blocks down as they are ready: equal arrays would have other bytes and other digests.
     numcodecs.blosc.use_threads = False
     divisor = scaling.divisor if scaling else None
     filters = [numcodecs.FixedScaleOffset(offset=0, scale=divisor, dtype="<f4", astype="<u2")] if divisor else None

@@ -1,7 +1,8 @@
 """Where tiles run: Ray on this machine, or a Ray cluster that is already there.
 
 `map_tiles` hands a tile to one worker at a time as one Ray task, with the memory and CPUs that its stages declare, a
-bounded number in flight. Faults that may pass and lost workers are tried again; what comes back is small.
+bounded number in flight: `tile_tasks.py`. What comes back is small. This module is about Ray itself: started, joined,
+found dead, started again.
 """
 
 from __future__ import annotations
@@ -9,34 +10,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Literal
 
 from dagster_ray import RayResource
 from pydantic import Field
 
-from eo_assets.errors import EoAssetsError, TransientError
+from eo_assets.errors import TransientError
+from resources.tile_tasks import DEFAULT_LIMITS, Finished, Result, TaskLimits, TileTasks, Work, WorkerNeeds
 
-Work = TypeVar("Work")
-Result = TypeVar("Result")
+__all__ = ["Finished", "RayCluster", "TaskLimits", "WorkerNeeds", "in_this_process"]
 
-
-@dataclass(frozen=True, slots=True)
-class WorkerNeeds:
-    """What one tile's walk needs of a worker."""
-
-    cpus: float = 1.0
-    memory_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Finished(Generic[Work, Result]):
-    """One tile's walk: its result, or why there is none after all tries."""
-
-    work: Work
-    result: Result | None
-    error: str = ""
+START_TRIES = 3
 
 
 class RayCluster(RayResource):  # type: ignore[misc]
@@ -48,7 +33,6 @@ class RayCluster(RayResource):  # type: ignore[misc]
     mode: Literal["local", "address"] = "local"
     address: str = Field("auto", description="the cluster's address in mode `address`")
     workers: int = Field(0, ge=0, description="CPUs that Ray uses on this machine; 0: all of them")
-    tries: int = Field(3, ge=1, description="how often a tile is tried when a fault may pass")
 
     @property
     def host(self) -> str:
@@ -81,9 +65,11 @@ class RayCluster(RayResource):  # type: ignore[misc]
         yield self
 
     def connect(self, context: Any = None) -> Any:
-        """Join the cluster, or start Ray here, once a process."""
+        """Join the cluster, or start Ray here, once a process; again if it has died since."""
         import ray
 
+        if ray.is_initialized() and self.lost():
+            ray.shutdown()
         if not ray.is_initialized():
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
             # Ray gives its workers nice 15, behind everything else on the machine.
@@ -98,13 +84,13 @@ class RayCluster(RayResource):  # type: ignore[misc]
 
     def _start(self, ray: Any) -> None:
         """Ray gives its own processes 30 s to start, which a busy machine may not manage at once."""
-        for attempt in range(self.tries):
+        for attempt in range(START_TRIES):
             try:
                 ray.init(address=self.ray_address, **self._options(), **self.ray_init_options)
                 return
             except (RuntimeError, TimeoutError, ConnectionError) as error:
                 ray.shutdown()
-                if attempt + 1 == self.tries:
+                if attempt + 1 == START_TRIES:
                     raise TransientError(f"{self.name} did not start: {error}") from error
 
     def map_tiles(
@@ -112,62 +98,35 @@ class RayCluster(RayResource):  # type: ignore[misc]
         function: Callable[[Work], Result],
         work: Iterator[Work | None],
         needs: Callable[[Work], WorkerNeeds],
-    ) -> Iterator[Finished[Work, Result] | None]:
+        limits: TaskLimits = DEFAULT_LIMITS,
+    ) -> Generator[Finished[Work, Result] | None]:
         """Run `function` on every work item on some worker; yield each as it finishes, in any order.
 
         `work` may yield None for "nothing new yet", and is asked only while there is room for more; None is passed on
-        when nothing finished either, so that the caller can show progress. Raises nothing for a single item. A caller
-        that stops early cancels what is in flight.
+        when nothing finished either, so that the caller can show progress. Raises nothing for a single item, and
+        TransientError when Ray itself is gone for good. A caller that stops early, and closes the iterator, stops what
+        is in flight.
         """
-        pending: dict[Any, Work] = {}
-        ray: Any = None
-        submit, limit, exhausted = None, 1, False
-        try:
-            while pending or not exhausted:
-                while not exhausted and len(pending) < limit:
-                    item = next(work, _END)
-                    if item is _END:
-                        exhausted = True
-                    elif item is None:
-                        break
-                    else:
-                        ray = ray or self.connect()
-                        submit = submit or self._submitter(ray, function)
-                        pending[submit(item, needs(item))] = item
-                        limit = _in_flight(ray)
-                yield from self._collect(ray, pending)
-        finally:
-            for reference in pending:
-                ray.cancel(reference)
+        return TileTasks(self, function, needs, limits).run(work)
 
-    def _collect(self, ray: Any, pending: dict[Any, Work]) -> Iterator[Finished[Work, Any] | None]:
-        if not pending:
-            yield None
-            return
-        done, _ = ray.wait(list(pending), num_returns=1, timeout=0.5)
-        if not done:
-            yield None
-        for reference in done:
-            item = pending.pop(reference)
-            try:
-                yield Finished(item, ray.get(reference))
-            except ray.exceptions.RayError as error:
-                yield Finished(item, None, _reason(error))
+    def lost(self) -> str:
+        """Why nothing can come back any more: a process that Ray on this machine stands on has died; "" if none has."""
+        import ray
 
-    def _submitter(self, ray: Any, function: Callable[[Work], Result]) -> Callable[[Work, WorkerNeeds], Any]:
-        def call(function: Callable[[Work], Result], item: Work) -> Result:
-            return function(item)
+        if self.mode == "address":
+            return ""
+        # Ray itself never tells a driver: it waits for ever without its raylet, and ends the driver's process a minute
+        # after the control store was lost. Its own list of what it started is not public; its version is pinned.
+        node = ray._private.worker._global_node
+        dead = [kind for kind, _ in node.dead_processes() if kind in _VITAL] if node is not None else ["raylet"]
+        return f"{self.name} has died (its {dead[0]} ended)" if dead else ""
 
-        # A function in a function travels by value: by name, it would make every worker import this module and Dagster.
-        task = ray.remote(max_retries=self.tries - 1, retry_exceptions=[TransientError])(call)
-        shared = ray.put(function)  # travels once, not with every tile
-        limits = _largest_node(ray)
+    def restart(self) -> Any:
+        """End what is left of Ray on this machine, its workers with it, and start it anew."""
+        import ray
 
-        def submit(item: Work, needs: WorkerNeeds) -> Any:
-            held = capped(needs, limits)
-            return task.options(num_cpus=held.cpus, memory=held.memory_bytes or None).remote(shared, item)
-
-        return submit
+        ray.shutdown()
+        return self.connect()
 
     def _options(self) -> dict[str, Any]:
         if self.mode == "address":
@@ -181,42 +140,12 @@ class RayCluster(RayResource):  # type: ignore[misc]
         }
 
 
-_END: Any = object()
-
-
-def capped(needs: WorkerNeeds, node: WorkerNeeds) -> WorkerNeeds:
-    """What is asked of Ray: never more than the largest node has, or the tile would wait for ever.
-
-    Needs are estimates with room to spare; a tile that would have more than a whole node gets the whole node, alone.
-    """
-    return WorkerNeeds(min(needs.cpus, node.cpus), min(needs.memory_bytes, node.memory_bytes))
-
-
-def _largest_node(ray: Any) -> WorkerNeeds:
-    """The most CPUs and the most memory that any node of the cluster offers."""
-    offers = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return WorkerNeeds(*(max((offer.get(kind, 0) for offer in offers), default=0) for kind in ("CPU", "memory")))
-
-
-def _in_flight(ray: Any) -> int:
-    """How many tiles are handed out at a time: two a CPU, so that none waits for the driver."""
-    return max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
-
-
-def _reason(error: Exception) -> str:
-    """One line: what the tile's own code said, or that its worker was lost."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, EoAssetsError):
-        return str(cause)
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    if type(error).__name__ in ("WorkerCrashedError", "NodeDiedError", "OutOfMemoryError"):
-        return f"its worker was lost on every try ({lines[0]}); was there enough memory?"
-    return lines[-1]
+_VITAL = ("raylet", "gcs_server")
 
 
 def in_this_process(
     function: Callable[[Work], Result], work: Iterator[Work | None]
-) -> Iterator[Finished[Work, Result] | None]:
+) -> Generator[Finished[Work, Result] | None]:
     """The same as `map_tiles` without Ray, one item after another: for tests and for looking into a failure."""
     for item in work:
         yield None if item is None else Finished(item, function(item))

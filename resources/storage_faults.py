@@ -55,7 +55,7 @@ def storage_fault(error: BaseException, place: Path) -> StorageRefused | None:
             return StorageRefused(f"{path}: the disk is full ({_free(path)}); free some space, {LATER}")
         if code in TOO_LARGE:
             return StorageRefused(
-                f"{path}: the system allows no file of this size here; raise the limit (ulimit -f, or the quota), {LATER}"
+                f"{path}: no file of this size is allowed here; raise the limit (ulimit -f, or the quota), {LATER}"
             )
         if code in FORBIDDEN and path.is_relative_to(place):
             what = "is read-only" if code == errno.EROFS else "may not be written"

@@ -5,18 +5,20 @@ Holds no pixels and knows no Dagster. A generator: outcomes come one by one as t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
+from eo_assets.project import LoadedProject
 from eo_assets.stages.walk import StageOutcome, TileWork, Walk
 from resources.batch_desk import Delivery
-from resources.ray_cluster import Finished, WorkerNeeds
+from resources.ray_cluster import Finished, TaskLimits, WorkerNeeds
 
 Work = Iterator[TileWork | None]
 Walked = Finished[TileWork, tuple[StageOutcome, ...]]
-MapTiles = Callable[[Walk, Work, Callable[[TileWork], WorkerNeeds]], Iterator[Walked | None]]
+MapTiles = Callable[[Walk, Work, Callable[[TileWork], WorkerNeeds]], Generator[Walked | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +58,24 @@ def plan_tiles(walk: Walk, tiles: Iterable[Tile], stages: Sequence[str]) -> Tile
 
 def run_tiles(
     walk: Walk, plan: TilePlan, stages: Sequence[str], map_tiles: MapTiles, order: OrderImagery
-) -> Iterator[StageOutcome | None]:
-    """Carry out a plan; yields every (stage, tile) outcome once, and None whenever time passes without one."""
+) -> Generator[StageOutcome | None]:
+    """Carry out a plan; yields every (stage, tile) outcome once, and None whenever time passes without one.
+
+    Closing it stops what is in flight.
+    """
     yield from known_outcomes(walk, plan, stages)
     undelivered: dict[str, str] = {}
     store = _StoreWatch()
     work = store.while_writable(_work(plan, stages, order, undelivered))
-    for finished in map_tiles(walk, work, lambda item: needs(walk, item)):
-        if finished is None:
-            yield None
-            continue
-        tile = finished.work.tile
-        if tile.name in undelivered and "tiffs" in stages:
-            yield StageOutcome("tiffs", tile.name, "failed", undelivered[tile.name])
-        yield from store.watch(finished.result if finished.result is not None else _after_loss(walk, finished))
+    with closing(map_tiles(walk, work, lambda item: needs(walk, item))) as walked:
+        for finished in walked:
+            if finished is None:
+                yield None
+                continue
+            tile = finished.work.tile
+            if tile.name in undelivered and "tiffs" in stages:
+                yield StageOutcome("tiffs", tile.name, "failed", undelivered[tile.name])
+            yield from store.watch(finished.result if finished.result is not None else _after_loss(walk, finished))
     yield from store.not_begun(walk, plan, stages)
 
 
@@ -103,6 +109,12 @@ class _StoreWatch:
         for tile, states in walk.survey(stages, left) if self._refusal else ():
             for stage, state in states.items():
                 yield state if state.good else StageOutcome(stage, tile.name, "blocked", f"not tried: {self._refusal}")
+
+
+def task_limits(loaded: LoadedProject) -> TaskLimits:
+    """How often and how long a project's tiles are tried."""
+    said = loaded.project.execution
+    return TaskLimits(tries=said.tries, timeout_s=60 * said.tile_timeout_minutes)
 
 
 def known_outcomes(walk: Walk, plan: TilePlan, stages: Sequence[str]) -> Iterator[StageOutcome]:

@@ -3,20 +3,23 @@
 A bad tile is failed and never stamped; every other tile flows on.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 
 import dagster as dg
 from pydantic import Field
 
 from eo_assets.assets.area import check_excluded_tiles, tiles_of
 from eo_assets.assets.backfills import backfilled
+from eo_assets.assets.event_log import held_open
 from eo_assets.assets.imagery import approve_by_tag, order_imagery, project_ledger, unplaced
 from eo_assets.assets.progress import Progress
 from eo_assets.assets.quotes import quote
 from eo_assets.assets.reference_spending import reference_spending
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.tile_events import TileEvents
-from eo_assets.assets.tile_run import TilePlan, known_outcomes, plan_tiles, run_tiles
+from eo_assets.assets.tile_run import TilePlan, known_outcomes, plan_tiles, run_tiles, task_limits
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
 from eo_assets.partitions import select, tile_partitions
@@ -74,10 +77,12 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         walk = tile_walk(loaded, rebuy=config.rebuy)
         # A request for imagery has a least price: what the other runs of the backfill need is ordered along.
         also = [*config.order_also, *backfilled(context.instance, context.run, dg.AssetKey([prefix, "tiffs"]))]
-        with run_log(loaded, context), TileEvents(context, walk, UPSTREAM) as events:
+        log = held_open(context.instance, context.run.run_id)
+        with run_log(loaded, context), log, TileEvents(context, walk, UPSTREAM) as events:
             approve_by_tag(project_ledger(loaded), context.run)
-            with counted_calls() as calls:
-                for outcome in _outcomes(loaded, walk, context.partition_keys, also, stages, ray_cluster, progress):
+            outcomes = _outcomes(loaded, walk, context.partition_keys, also, stages, ray_cluster, progress)
+            with counted_calls() as calls, closing(outcomes):  # closed at once, so that a cancelled run stops its tasks
+                for outcome in outcomes:
                     events.tell(outcome)
             _tell_calls(context, calls)
         return
@@ -106,7 +111,7 @@ def _outcomes(
     stages: list[str],
     ray: RayCluster,
     progress: Progress,
-) -> Iterator[StageOutcome]:
+) -> Generator[StageOutcome]:
     for stage in walk.store.folders:
         walk.store.claim(stage)
     for stage in stages:
@@ -135,13 +140,17 @@ def _outcomes(
         raise
     with reference_spending(loaded, ledger, unlabelled) as labels:
         progress.started(f"{loaded.project.name}: {', '.join(stages)}", len(tiles), len(stages))
-        for outcome in run_tiles(
-            walk, plan, stages, ray.map_tiles, lambda wanted: order_imagery(loaded, walk, wanted, later, all_tiles)
-        ):
-            progress.advanced(outcome)
-            if outcome is not None:
-                labels.add(outcome)
-                yield outcome
+        map_tiles = functools.partial(ray.map_tiles, limits=task_limits(loaded))
+        with closing(
+            run_tiles(
+                walk, plan, stages, map_tiles, lambda wanted: order_imagery(loaded, walk, wanted, later, all_tiles)
+            )
+        ) as outcomes:
+            for outcome in outcomes:
+                progress.advanced(outcome)
+                if outcome is not None:
+                    labels.add(outcome)
+                    yield outcome
     progress.finished()
 
 

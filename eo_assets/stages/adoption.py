@@ -189,9 +189,12 @@ class Adoption:
         def write(output: Path) -> StageResult:
             if output.resolve() != folder.resolve():
                 _copy_delivery(folder, output, self.imagery.tiff_outputs, link=self.link)
-            result = self._stages["tiffs"].run(tile, TileInputs({}, {}), output)
-            if result.empty is None:
-                _check_delivery(output, self.imagery)
+            try:
+                result = self._stages["tiffs"].run(tile, TileInputs({}, {}), output)
+                if result.empty is None:
+                    _check_delivery(output, self.imagery)
+            except TileError as error:  # it is told of the source: the copy is gone by then
+                raise TileError(str(error).replace(str(output), str(folder))) from None
             numbers = {name: value for name, value in result.numbers.items() if name != "batch_request"}
             return StageResult(numbers, result.empty)
 

@@ -70,7 +70,7 @@ class Walk:
     rebuy: frozenset[str] = field(default=frozenset())
 
     def __call__(self, work: TileWork) -> tuple[StageOutcome, ...]:
-        """Walk one tile. A stage that fails blocks the tile's later stages; TransientError is left to the caller."""
+        """Walk one tile. A stage that fails blocks the later ones; TransientError and MemoryError are raised."""
         outcomes: list[StageOutcome] = []
         stopped: dict[str, str] = {}
         for stage in self.selected(work.stages):
@@ -158,7 +158,7 @@ class Walk:
             record = self._commit(stage, work, state.recipe)
             seconds = round(time.perf_counter() - started, 3)
             return StageOutcome(stage.name, work.tile.name, "done", record.reason, state.recipe, record, seconds)
-        except TransientError:
+        except (TransientError, MemoryError):  # tried again, the latter with more memory
             raise
         except Exception as error:
             if isinstance(error, StoreError) and (state := self.state(stage, work.tile)).good:

@@ -82,7 +82,7 @@ def _unreferenced(store: TileStore, asset: str) -> Iterator[Path]:
 
 
 def _temporary(folder: Path) -> Iterator[Path]:
-    """Files and folders whose name begins with a dot or ends with `.part`, outside of arrays, which have such of theirs."""
+    """Files and folders whose name begins with a dot or ends with `.part`, outside of arrays, which have some too."""
     for path in sorted(folder.iterdir()):
         if KEPT.fullmatch(path.name) or path.name == SERVICE_FOLDER or path.suffix == ".zarr":
             continue
