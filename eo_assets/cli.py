@@ -34,6 +34,14 @@ def _told(command: Callable[..., Any]) -> Callable[..., Any]:
         except EoAssetsError as error:
             errors.print(f"[red]error:[/] {escape(str(error))}")
             sys.exit(2)
+        except OSError as error:
+            from resources.storage_faults import storage_fault
+
+            fault = storage_fault(error, Path(str(error.filename)))
+            if fault is None:
+                raise
+            errors.print(f"[red]error:[/] {escape(str(fault))}")
+            sys.exit(2)
 
     return run
 

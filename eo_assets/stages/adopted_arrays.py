@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,13 +48,24 @@ class AdoptedFrames:
 
     def stack(self, outputs: Sequence[str], rows: slice) -> NDArray[Any]:
         """(time, rows, x, band) of several bands."""
-        return self._numbers(self._rows(rows)[..., [self._outputs.index(output) for output in outputs]])
+        block = self._rows(rows)
+        whole = tuple(outputs) == self._outputs
+        return self._numbers(block if whole else block[..., [self._outputs.index(output) for output in outputs]])
 
     def _rows(self, rows: slice) -> NDArray[Any]:
-        return read_rows(self._array, (slice(None), rows), self._told)[self._order]
+        """(time, rows, x, band) of all dates, where it can be without a copy."""
+        return read_rows(self._array, (slice(None), rows), self._told)
 
     def _numbers(self, block: NDArray[Any]) -> NDArray[Any]:
-        return block if self._bands is None else digital_numbers(block, self._bands, self._told)
+        """The dates that are kept; a date at a time, since fractions are looked at in float64."""
+        if self._bands is None:
+            return block[self._order]
+        dates = (digital_numbers(block[date], self._bands, self._told) for date in self._order)
+        first = next(dates)
+        numbers = np.empty((len(self._order), *first.shape), first.dtype)
+        for position, values in enumerate(itertools.chain([first], dates)):
+            numbers[position] = values
+        return numbers
 
 
 def read_rows(array: Any, place: tuple[slice, ...], told: str) -> NDArray[Any]:

@@ -15,7 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from eo_assets.core.tile import Bounds, Tile
-from eo_assets.errors import TileError
+from eo_assets.errors import StoreError, TileError
 from eo_assets.stages.tiffs import USERDATA
 from resources.batch_orders import NOTHING
 from resources.foreign_eopatches import BOX, ForeignEOPatch
@@ -46,7 +46,7 @@ def candidates(root: Path, outputs: Collection[str], tiles: Collection[str]) -> 
     and in the folder of a project what its records don't name as live.
     """
     records = _Records()
-    for place, folders, files in os.walk(root):
+    for place, folders, files in os.walk(root, onerror=_unlisted):
         folder = Path(place)
         records.add(folder)
         kind = _kind(folder, folders, files, outputs, tiles)
@@ -54,6 +54,11 @@ def candidates(root: Path, outputs: Collection[str], tiles: Collection[str]) -> 
         if kind is not None and taken:
             yield Candidate(folder, kind)
         folders[:] = [] if taken else sorted(name for name in folders if not name.startswith(("_", ".")))
+
+
+def _unlisted(error: OSError) -> None:
+    """A folder that can't be looked into is no folder without tiles."""
+    raise StoreError(f"{error.filename} can't be listed: {error.strerror}; give the user of this command leave to read")
 
 
 def _kind(
