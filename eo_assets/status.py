@@ -10,6 +10,7 @@ from eo_assets.assets.area import tiles_of
 from eo_assets.assets.shared_wanted import WantedByKey, shared_wanted
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
+from eo_assets.stages.adoption import ADOPTED
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.tile_states import tile_state
 from jobs.graph import ASSETS, NEEDS
@@ -23,7 +24,7 @@ class AssetStatus:
     """Partitions of an asset by state, and why those are not done that are not.
 
     States: `done`, `empty` (a result), `kept` (bought, stale, still used), `stale`, `missing`, `blocked` (waits for
-    another asset), `failed` (was tried and could not be made).
+    another asset), `failed` (was tried and could not be made). `adopted` are those that somebody else made.
     """
 
     asset: str
@@ -31,6 +32,7 @@ class AssetStatus:
     reasons: Mapping[str, str] = field(default_factory=dict)
     bytes: int = 0
     seconds: float = 0.0
+    adopted: int = 0
 
     @property
     def complete(self) -> bool:
@@ -85,6 +87,7 @@ def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStat
             reasons,
             sum(record.numbers.get("bytes", 0) for record in records),
             round(sum(record.numbers.get("seconds", 0.0) for record in records), 1),
+            sum(ADOPTED in record.numbers for record in records),
         )
     return found
 

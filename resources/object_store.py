@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from eo_assets.errors import StoreError
+from resources.storage_faults import storage_told
 
 UNFINISHED = frozenset({".part", ".partial", ".crdownload", ".filepart", ".tmp"})
 """Suffixes of what browsers and copying programs have not finished."""
@@ -57,24 +58,31 @@ class LocalFolder:
 
     def put(self, key: str, data: bytes) -> None:
         """Replace or create the object: readers see the old bytes or the new."""
-        self._write_beside(key, data).replace(self.path(key))
-        _sync_folder(self.path(key).parent)
+        with storage_told(self.root):
+            temporary = self._write_beside(key, data)
+            try:
+                temporary.replace(self.path(key))
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+            _sync_folder(self.path(key).parent)
 
     def create(self, key: str, data: bytes) -> bool:
         """Create the object if there is none; False, and nothing changed, if there is one."""
-        temporary = self._write_beside(key, data)
-        try:
-            os.link(temporary, self.path(key))
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        _sync_folder(temporary.parent)
-        return True
+        with storage_told(self.root):
+            temporary = self._write_beside(key, data)
+            try:
+                os.link(temporary, self.path(key))
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink()
+            _sync_folder(temporary.parent)
+            return True
 
     def swap(self, key: str, data: bytes, expected: bytes | None) -> bool:
         """Replace the object only if its bytes still are `expected` (None: only if it does not exist)."""
-        with self._locked(key):
+        with storage_told(self.root), self._locked(key):
             if self.get(key) != expected:
                 return False
             self.put(key, data)
@@ -166,10 +174,16 @@ class LocalFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not `tempfile`: its files are private to their owner, and a project folder is shared as far as the umask says.
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            # Half an object is of no use to anybody, least of all on a full disk.
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
         return temporary
 
     @contextlib.contextmanager

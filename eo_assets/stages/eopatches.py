@@ -36,6 +36,8 @@ from resources.heap import give_back
 from resources.tile_store import OutputRecord
 
 Frames = NDArray[Any]
+STANDS_FOR = "stands_for"
+"""A number of tiffs that are not there: the stage whose adopted output they stand before."""
 
 GDAL_CACHE = 256 << 20
 """Bytes of decoded blocks that GDAL keeps. Unless told, it takes a twentieth of the machine and keeps whole tiles; less
@@ -81,6 +83,12 @@ class EOPatchesStage:
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Write every data feature and mask; all-invalid tiles are empty."""
         folder = inputs["tiffs"]
+        if STANDS_FOR in inputs.records["tiffs"].numbers:
+            raise TileError(
+                f"the tiffs of {tile.name} were never here, only its EOPatch was adopted, and what the project asks of "
+                f"an EOPatch has changed since; delete {tile.name}.json under _commits in the folder of the tiffs to "
+                "order them, or adopt an EOPatch that fits"
+            )
         # A delivery that tells no date has the one that it was bought for, whatever the project asks for now.
         bought_for = dt.datetime.fromisoformat(inputs.records["tiffs"].numbers["first_date"]).date()
         order, timestamps = self._kept(tile, *ascending(read_dates(folder, bought_for)))
@@ -94,11 +102,7 @@ class EOPatchesStage:
                 _write_bands(output, name, bands, tiffs, tile)
             shares = {name: _write_mask(output, name, mask, tiffs, tile) for name, mask in self.eopatches.masks.items()}
         give_back()
-        rounded = {f"valid_share_{name}": round(share, 4) for name, share in shares.items()}
-        numbers = {"dates": len(timestamps), **rounded}
-        if shares and not any(shares.values()):
-            return StageResult(numbers, empty="no pixel of any date is valid")
-        return StageResult(numbers)
+        return _result(timestamps, shares)
 
     def _kept(self, tile: Tile, order: list[int], timestamps: list[dt.datetime]) -> tuple[list[int], list[dt.datetime]]:
         """The frames of dates that are not excluded."""
@@ -190,3 +194,25 @@ def _write_mask(output: Path, name: str, mask: ValidMask, tiffs: _Tiffs, tile: T
         array[:, rows] = valid[..., None]
         valid_pixels, pixels = valid_pixels + int(valid.sum()), pixels + valid.size
     return valid_pixels / max(1, pixels)
+
+
+def write_eopatch(
+    output: Path, eopatches: EOPatches, timestamps: list[dt.datetime], frames: Mapping[str, Any], tile: Tile
+) -> StageResult:
+    """Write an EOPatch whose features each have a source of their own, by name, that is read as tiffs are.
+
+    `timestamps` ascend, and so do the frames of the sources.
+    """
+    write_header(output, tile, timestamps)
+    for name, bands in eopatches.data.items():
+        _write_bands(output, name, bands, frames[name], tile)
+    shares = {name: _write_mask(output, name, mask, frames[name], tile) for name, mask in eopatches.masks.items()}
+    return _result(timestamps, shares)
+
+
+def _result(timestamps: list[dt.datetime], shares: Mapping[str, float]) -> StageResult:
+    rounded = {f"valid_share_{name}": round(share, 4) for name, share in shares.items()}
+    numbers = {"dates": len(timestamps), **rounded}
+    if shares and not any(shares.values()):
+        return StageResult(numbers, empty="no pixel of any date is valid")
+    return StageResult(numbers)
