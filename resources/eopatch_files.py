@@ -130,7 +130,7 @@ class DigitalNumbers:
         self._array.chunk_store[key] = self._codec.encode(chunk)
 
     def read(self, rows: slice) -> NDArray[Any]:
-        """Digital numbers (time, rows, x, band) of rows within one chunk; the values as they are where none is scaled."""
+        """Digital numbers (time, rows, x, band) of rows within one chunk; where nothing is scaled, the values."""
         if not self.scaled or not self._array.shape[0]:
             return np.asarray(self._array[:, rows])
         height = self._array.chunks[1]

@@ -14,7 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from eo_assets.assets.area import tiles_of
-from eo_assets.assets.outputs import metadata_of
+from eo_assets.assets.outputs import materialization
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.shared_outputs import Wanted, ensure, noting_failure
 from eo_assets.assets.zone_tiles import ZoneTiles, check_coverage, keep_what_is_shown, zone_metadata, zone_tiles
@@ -24,6 +24,7 @@ from eo_assets.core.mosaic import Lattice, lattice_of, mosaic_rows, place
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
 from eo_assets.core.zones import foreign_claims
+from eo_assets.errors import EoAssetsError
 from eo_assets.partitions import zone_partitions
 from eo_assets.pools import pool
 from eo_assets.project import LoadedProject
@@ -33,6 +34,9 @@ from eo_assets.stages.tiffs import tile_settings
 from resources.cog import CogOptions, write_cog
 from resources.eopatch_files import DATA_TIMELESS, open_array
 from resources.tile_store import OutputRecord, TileStore
+
+DESCRIPTION = "One COG a zone on one pixel lattice; every place belongs to one map."
+CODE_VERSION = "1"
 
 BLOCK_ROWS = 512
 CAST_COLUMNS = 8192
@@ -54,24 +58,37 @@ def map_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     """`maps` of a project, partitioned by zone."""
     prefix, store = loaded.project.name, tile_store(loaded)
 
-    @dg.asset(
-        key_prefix=prefix,
-        group_name=prefix,
+    key = dg.AssetKey([prefix, "maps"])
+    predictions = dg.AssetDep(dg.AssetKey([prefix, "predictions"]), partition_mapping=dg.AllPartitionMapping())
+    spec = dg.AssetSpec(
+        key, deps=[predictions], description=DESCRIPTION, group_name=prefix, kinds={"cog"}, skippable=True
+    )
+
+    @dg.multi_asset(
+        name=f"{prefix}__maps",
+        specs=[spec.with_io_manager_key("cog_io_manager")],
         partitions_def=zone_partitions(prefix),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        io_manager_key="cog_io_manager",
-        deps=[dg.AssetDep(dg.AssetKey([prefix, "predictions"]), partition_mapping=dg.AllPartitionMapping())],
-        kinds={"cog"},
         pool=pool(prefix, "map"),
     )
-    def maps(context: dg.AssetExecutionContext) -> None:
-        """One COG a zone on one pixel lattice; every place belongs to one map."""
+    def maps(context: dg.AssetExecutionContext) -> Iterator[None]:
+        failed: dict[str, str] = {}
         with run_log(loaded, context):
             for zone in context.partition_keys:
-                with noting_failure(store, "maps", zone):
-                    record = make_map(loaded, store, int(zone))
-                    said = metadata_of(store, record)
-                context.add_asset_metadata(said, asset_key=context.asset_key, partition_key=zone)
+                try:
+                    with noting_failure(store, "maps", zone):
+                        record = make_map(loaded, store, int(zone))
+                    event = materialization(store, key, zone, record, {}, code_version=CODE_VERSION, picture=True)
+                    context.log_event(event)
+                except EoAssetsError as error:
+                    failed[zone] = str(error)
+                    told = {"failed": str(error), "run": context.run.run_id}
+                    context.log_event(dg.AssetObservation(key, partition=zone, metadata=told))
+            if failed:
+                said = "; ".join(failed.values())
+                raise dg.Failure(said, metadata={"failed": dg.MetadataValue.json(failed)}, allow_retries=False)
+        return
+        yield  # As for the tile stages: a zone without a map is never stamped, and keeps no other from its own.
 
     return [maps]
 
@@ -118,7 +135,7 @@ def _wanted(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) 
         "tiles": {tile.name: tile_settings(tile) for tile in zone.tiles},
         "other_zones": {t.name: tile_settings(t) for t in everything if t.epsg != zone.tiles[0].epsg},
     }
-    return Wanted(recipe("maps", settings, "1", inputs), inputs)
+    return Wanted(recipe("maps", settings, CODE_VERSION, inputs), inputs)
 
 
 def _write_map(
