@@ -46,8 +46,9 @@ def run_project(name: str, request: Request, console: Console) -> bool:
             elif result.launch.assets == AREA:
                 tell_unreadable(find_area(loaded).unreadable, console)
             if result.refused:
+                # No report either: it would be gathered from, and written to, what refuses.
                 console.print("nothing more is begun until the project folder can be written again")
-                break
+                return False
     with storage_told(log_folder(loaded, request.name)):
         report = write_run_report(loaded, request.name, started, results, progress.failures)
     _summary(loaded, name, request.name, results, console)

@@ -52,7 +52,8 @@ class LocalFolder:
     def get(self, key: str) -> bytes | None:
         """The object's bytes, None when it does not exist."""
         try:
-            return self.path(key).read_bytes()
+            with storage_told(self.root):
+                return self.path(key).read_bytes()
         except FileNotFoundError:
             return None
 
@@ -142,11 +143,12 @@ class LocalFolder:
 
     def versions(self, prefix: str) -> dict[str, str]:
         """The names of the objects directly under a prefix, with what changes whenever one is replaced: one listing."""
-        folder = self.path(prefix)
-        if not folder.is_dir():
+        try:
+            # What is there and can't be listed is not nothing: imagery would be bought again.
+            with storage_told(self.root), os.scandir(self.path(prefix)) as entries:
+                states = {entry.name: entry.stat() for entry in entries if not entry.name.startswith(".")}
+        except FileNotFoundError:
             return {}
-        with os.scandir(folder) as entries:
-            states = {entry.name: entry.stat() for entry in entries if not entry.name.startswith(".")}
         return {name: f"{state.st_mtime_ns}-{state.st_size}-{state.st_ino}" for name, state in states.items()}
 
     def matching(self, pattern: str) -> list[Listed]:

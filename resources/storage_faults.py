@@ -23,8 +23,12 @@ SQLITE = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
     sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_IOERR: errno.EIO,
 }
 """What SQLite, which keeps Dagster's events, says of the same faults."""
+
+NEARLY_NOTHING = 1 << 20
+"""Bytes; less than this is a full disk for a database, which writes by pages and journals."""
 
 LATER = "then run it again: what is committed stays, and the run goes on from there"
 
@@ -51,6 +55,8 @@ def storage_fault(error: BaseException, place: Path) -> StorageRefused | None:
     for cause in _chain(error):
         code, named = _code(cause)
         path = named or place
+        if code == errno.EIO and isinstance(cause, sqlite3.Error) and _free_bytes(path) < NEARLY_NOTHING:
+            code = errno.ENOSPC  # SQLite could not grow its journal, and tells no more than that
         if code in FULL:
             return StorageRefused(f"{path}: the disk is full ({_free(path)}); free some space, {LATER}")
         if code in TOO_LARGE:
@@ -58,8 +64,8 @@ def storage_fault(error: BaseException, place: Path) -> StorageRefused | None:
                 f"{path}: no file of this size is allowed here; raise the limit (ulimit -f, or the quota), {LATER}"
             )
         if code in FORBIDDEN and path.is_relative_to(place):
-            what = "is read-only" if code == errno.EROFS else "may not be written"
-            return StorageRefused(f"{path} {what}; give the user of this run permission to write there, {LATER}")
+            what = "is read-only" if code == errno.EROFS else "is closed to the user of this run"
+            return StorageRefused(f"{path} {what}; give that user permission to read and write there, {LATER}")
         if code in IN_THE_WAY and path.is_relative_to(place):
             return StorageRefused(f"{path}: something else lies where a folder has to be; move it away, {LATER}")
     return None
@@ -85,9 +91,14 @@ def _code(error: BaseException) -> tuple[int | None, Path | None]:
     return error.errno, Path(named) if isinstance(named, str) else None
 
 
+def _existing(path: Path) -> Path:
+    return next((parent for parent in (path, *path.parents) if parent.exists()), Path("/"))
+
+
+def _free_bytes(path: Path) -> int:
+    return shutil.disk_usage(_existing(path)).free
+
+
 def _free(path: Path) -> str:
-    existing = next((parent for parent in (path, *path.parents) if parent.exists()), None)
-    if existing is None:
-        return "nothing is left"
-    usage = shutil.disk_usage(existing)
+    usage = shutil.disk_usage(_existing(path))
     return f"{usage.free / 1e6:,.1f} MB of {usage.total / 1e6:,.1f} MB are left"

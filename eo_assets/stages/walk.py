@@ -117,7 +117,8 @@ class Walk:
             try:
                 known[stage.name] = self._state(stage, tile, known, look)
             except (EoAssetsError, OSError) as error:
-                known[stage.name] = StageOutcome(stage.name, tile.name, "failed", str(error))
+                refused = isinstance(error, StorageRefused)
+                known[stage.name] = StageOutcome(stage.name, tile.name, "failed", str(error), refused=refused)
         return known[stage.name]
 
     def _state(self, stage: TileStage, tile: Tile, known: Mapping[str, StageOutcome], look: Look) -> StageOutcome:

@@ -126,13 +126,16 @@ class Ledger:
         """Replace the published copy."""
         self._published.parent.mkdir(parents=True, exist_ok=True)
         draft = self._published.with_name(f".{self._published.name}.{uuid.uuid4().hex}.part")
-        with self._lock, closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(draft)) as copy:
-            self._stale, self._last = False, time.monotonic()
-            source.backup(copy)
-            for table in PRIVATE:
-                copy.execute(f"DROP TABLE IF EXISTS {table}")
-            copy.commit()
-        publish(draft, self._published)
+        try:
+            with self._lock, closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(draft)) as copy:
+                self._stale, self._last = False, time.monotonic()
+                source.backup(copy)
+                for table in PRIVATE:
+                    copy.execute(f"DROP TABLE IF EXISTS {table}")
+                copy.commit()
+            publish(draft, self._published)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def write_manifest(

@@ -29,7 +29,7 @@ def test_a_fault_names_place_matter_and_remedy(tmp_path: Path) -> None:
     fault = storage_fault(OSError(errno.ENOSPC, "", str(tmp_path / "a/b")), PLACE)
     assert str(fault).startswith(f"{tmp_path}/a/b: the disk is full (") and " MB are left" in str(fault)
     assert told(errno.EROFS, "/data/project/features").startswith("/data/project/features is read-only; give")
-    assert told(errno.EACCES).startswith("/data/project may not be written; give the user of this run permission")
+    assert told(errno.EACCES).startswith("/data/project is closed to the user of this run; give that user permission")
     assert "no file of this size is allowed" in told(errno.EFBIG)
     assert "something else lies where a folder has to be" in told(errno.ENOTDIR)
 
@@ -58,6 +58,17 @@ def test_a_database_that_can_no_longer_grow(tmp_path: Path) -> None:
         database.execute("pragma max_page_count = 3")
         with pytest.raises(StorageRefused, match=f"{tmp_path}: the disk is full"), storage_told(tmp_path):
             database.execute("insert into events values (zeroblob(100000))")
+
+
+def test_records_that_are_there_and_cannot_be_listed_are_not_missing(tmp_path: Path) -> None:
+    """Imagery would be bought a second time."""
+    store = TileStore(LocalFolder(tmp_path), "demo", {"tiffs": "tiffs"})
+    assert store.records("tiffs") == {} and store.record("tiffs", "T") is None
+    (tmp_path / "tiffs").mkdir()
+    (tmp_path / "tiffs/_commits").write_bytes(b"")
+    for ask in (lambda: store.records("tiffs"), lambda: store.record("tiffs", "T")):
+        with pytest.raises(StorageRefused, match=r"_commits.*something else lies where a folder has to be"):
+            ask()
 
 
 @contextlib.contextmanager
