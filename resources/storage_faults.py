@@ -78,7 +78,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while current is not None and id(current) not in seen:
         seen.add(id(current))
         yield current
-        current = current.__cause__ or current.__context__
+        current = current.__cause__  # never its context: that is what somebody was busy with, not why it failed
 
 
 def _code(error: BaseException) -> tuple[int | None, Path | None]:

@@ -50,6 +50,13 @@ def test_the_error_behind_an_error_counts(tmp_path: Path) -> None:
             raise OSError(errno.ENOSPC, "no")
         except OSError as error:
             raise RuntimeError("the codec failed") from error
+    # What was met while another fault was dealt with is a matter of its own.
+    with pytest.raises(FileNotFoundError):
+        try:
+            raise OSError(errno.ENOSPC, "no")
+        except OSError:
+            with storage_told(PLACE):
+                (tmp_path / "nothing").read_bytes()
 
 
 def test_a_database_that_can_no_longer_grow(tmp_path: Path) -> None:
