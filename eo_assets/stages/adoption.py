@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-import rasterio
 
 from eo_assets.core.tile import Tile
 from eo_assets.core.time_axis import ascending
 from eo_assets.errors import EoAssetsError, StorageRefused, StoreError, TileError
 from eo_assets.project import EOPatches, Imagery, PointsReference, Reference
 from eo_assets.stages.adopted_arrays import AdoptedFrames, check_shape, read_rows
+from eo_assets.stages.adopted_tiffs import check_delivery, copy_delivery
 from eo_assets.stages.adoption_folders import Candidate, NotOfTheGrid, TileIndex
 from eo_assets.stages.eopatches import STANDS_FOR, write_eopatch
 from eo_assets.stages.reference import write_labels
 from eo_assets.stages.stage import StageResult, TileInputs, TileStage
-from eo_assets.stages.tiffs import UNTOLD, USERDATA, read_dates, tiff_path
+from eo_assets.stages.tiffs import UNTOLD, USERDATA
 from eo_assets.stages.walk import StageOutcome, Walk
-from resources.batch_orders import NOTHING
 from resources.eopatch_files import DATA, DATA_TIMELESS, MASK, row_blocks, write_header
 from resources.foreign_eopatches import ForeignEOPatch
 from resources.tile_store import Attempt, OutputRecord
@@ -188,11 +185,11 @@ class Adoption:
     def _tiffs(self, tile: Tile, folder: Path) -> Write:
         def write(output: Path) -> StageResult:
             if output.resolve() != folder.resolve():
-                _copy_delivery(folder, output, self.imagery.tiff_outputs, link=self.link)
+                copy_delivery(folder, output, self.imagery.tiff_outputs, link=self.link)
             try:
                 result = self._stages["tiffs"].run(tile, TileInputs({}, {}), output)
                 if result.empty is None:
-                    _check_delivery(output, self.imagery)
+                    check_delivery(output, self.imagery)
             except TileError as error:  # it is told of the source: the copy is gone by then
                 raise TileError(str(error).replace(str(output), str(folder))) from None
             numbers = {name: value for name, value in result.numbers.items() if name != "batch_request"}
@@ -210,8 +207,8 @@ class Adoption:
         def write(output: Path) -> StageResult:
             if not kept:
                 write_header(output, tile, [])
-                return StageResult({"dates": 0}, empty=f"the EOPatch in {folder} has no dates" if not times else
-                                   "every date is excluded (imagery.exclude)")  # fmt: skip
+                excluded_all = "every date is excluded (imagery.exclude)"
+                return StageResult({"dates": 0}, empty=excluded_all if times else "the adopted EOPatch has no dates")
             with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=output) as scratch:
                 frames = self._frames(eopatch, tile, len(times), [frame for frame, _ in kept], Path(scratch))
                 bare = {
@@ -279,46 +276,3 @@ class Adoption:
                 return write_labels(output, tile, self.reference, blocks)
 
         return write
-
-
-def _copy_delivery(folder: Path, output: Path, outputs: Sequence[str], *, link: bool) -> None:
-    """The files of a delivery that count, and no others."""
-    wanted = [tiff_path(folder, name) for name in outputs]
-    wanted += [folder / f"{name}.json" for name in (USERDATA, NOTHING)]
-    for path in wanted:
-        if path.is_file():
-            target = output / path.name
-            if link:
-                with contextlib.suppress(OSError):
-                    target.hardlink_to(path)
-                    continue
-            shutil.copyfile(path, target)
-
-
-def _check_delivery(folder: Path, imagery: Imagery) -> None:
-    """What the service's own delivery is trusted with: dates that are told and asked for, and blocks that decode."""
-    first, last = imagery.time_interval
-    times = read_dates(folder, first)
-    outside = next((time for time in times if not first <= time.date() <= last), None)
-    if outside is not None:
-        raise TileError(f"{folder}: {outside.date()} lies outside imagery.time_interval, {first} to {last}")
-    untold = _untold(folder)
-    for name in imagery.tiff_outputs:
-        path = tiff_path(folder, name)
-        try:
-            with rasterio.open(path) as tiff:
-                if untold and tiff.count > 1:
-                    raise TileError(
-                        f"{path} has {tiff.count} bands, and {USERDATA}.json has no `dates` that would tell which: "
-                        "write them there as a list of ISO dates, in the order of the bands"
-                    )
-                for _, window in tiff.block_windows(1):
-                    tiff.read(window=window)
-        except rasterio.errors.RasterioIOError as error:
-            raise TileError(f"{path} is damaged: {error}") from None
-
-
-def _untold(folder: Path) -> bool:
-    path = folder / f"{USERDATA}.json"
-    said: Mapping[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
-    return not said or said.get("dates") is None
