@@ -54,6 +54,7 @@ def kill_of_ray(name: str) -> None:
     for child in psutil.Process().children():
         if child.name() == name and child.status() != psutil.STATUS_ZOMBIE:
             child.kill()
+            until(functools.partial(gone, child.pid), f"the end of {name}")
 
 
 def throttled_at_first(folder: Path, item: int) -> int:
