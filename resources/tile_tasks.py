@@ -163,17 +163,20 @@ class TileTasks(Generic[Work, Result]):
         self._running[self._submit(tile)] = tile
 
     def _open(self, ray: Any) -> None:
-        def call(function: Callable[[Work], Result], item: Work) -> Iterator[Result | None]:
+        function = self._function
+
+        def call(item: Work) -> Iterator[Result | None]:
             yield None  # it has started on a worker
             yield function(item)
 
-        # A function in a function travels by value: by name, it would make every worker import this module and Dagster.
+        # A function in a function travels by value, once, with what it holds: by name, it would make every worker
+        # import this module and Dagster. Nothing is put into the object store: a driver that talks to the store of a
+        # raylet that has died is ended by Ray without a word.
         task = ray.remote(max_retries=0, num_returns="streaming")(call)
-        shared = ray.put(self._function)  # travels once, not with every tile
 
         def submit(tile: _Try[Work]) -> Any:
             held = capped(tile.needs, self._largest)
-            return task.options(num_cpus=held.cpus, memory=held.memory_bytes or None).remote(shared, tile.work)
+            return task.options(num_cpus=held.cpus, memory=held.memory_bytes or None).remote(tile.work)
 
         self._ray, self._submit = ray, submit
         self._count()

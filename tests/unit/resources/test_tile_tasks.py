@@ -49,11 +49,12 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
 
-def of_ray(name: str) -> psutil.Process:
-    """One of the processes that Ray on this machine stands on."""
-    running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    (found,) = [child for child in running if child.name() == name]
-    return found
+def kill_of_ray(name: str) -> None:
+    """kill -9 of one of the processes that Ray on this machine stands on, if it runs."""
+    for child in psutil.Process().children():
+        if child.name() == name and child.status() != psutil.STATUS_ZOMBIE:
+            child.kill()
+            until(functools.partial(gone, child.pid), f"the end of {name}")
 
 
 def throttled_at_first(folder: Path, item: int) -> int:
@@ -172,7 +173,7 @@ def test_ray_is_started_again_when_it_dies(
         if item is not None:
             done.add((item.work, item.result))
         elif not killed and (tmp_path / "4").exists() and (tmp_path / "5").exists():
-            of_ray(victim).kill()
+            kill_of_ray(victim)
             killed = True
     assert killed
     assert done == {(number, number) for number in range(8)}
@@ -186,7 +187,7 @@ def test_ray_that_dies_again_and_again_ends_the_run(cluster: RayCluster, monkeyp
 
     def kill_each() -> None:
         while True:
-            of_ray("raylet").kill()
+            kill_of_ray("raylet")
             next(tasks)
 
     with pytest.raises(TransientError, match=r"its raylet ended\), 2 times without a tile finished in between"):
@@ -195,7 +196,7 @@ def test_ray_that_dies_again_and_again_ends_the_run(cluster: RayCluster, monkeyp
 
 def test_ray_that_died_between_two_launches_is_started_again(cluster: RayCluster) -> None:
     assert [done.result for done in finished(cluster, abs, [-1])] == [1]
-    of_ray("raylet").kill()
+    kill_of_ray("raylet")
     assert [done.result for done in finished(cluster, abs, [-2])] == [2]
 
 
