@@ -177,12 +177,21 @@ def test_a_new_model_is_made_and_used_only_if_the_project_says_so(small: Simulat
     assert daemon.settle() == ([PREDICT, ("maps",), ("byoc_collection",)] if predicts else [])
 
 
-def test_failed_tiles_are_tried_again_with_what_they_lack_and_nothing_else(small: Simulation) -> None:
+@pytest.fixture
+def stored() -> Iterator[dg.DagsterInstance]:
+    """An instance on disk, as a schedule wants it."""
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def test_failed_tiles_are_tried_again_with_what_they_lack_and_nothing_else(
+    small: Simulation, stored: dg.DagsterInstance
+) -> None:
     undelivered, *_, unpredicted = names = small.names
     changes = {"sampling": {"tiles": names[1:3]}, "automation": {"retry_failed": "0 * * * *"}}
     before = small.poison_imagery(undelivered)
     small.add_date(unpredicted)
-    daemon = Daemon(small.open(changes), dg.DagsterInstance.ephemeral())
+    daemon = Daemon(small.open(changes), stored)
     assert find_retries(daemon.loaded).again == ()
     daemon.launch(AREA)
     for assets in (TILES, TRAIN, PREDICT):
