@@ -76,7 +76,8 @@ def retry_schedule(loaded: LoadedProject) -> dg.ScheduleDefinition:
             context.log.warning(found.told)
         if not found.again:
             yield dg.SkipReason(found.told or "no tile has failed")
-        yield from (_request(project.name, retry) for retry in found.again)
+        tick = f"{context.scheduled_execution_time:%Y-%m-%dT%H:%M}"
+        yield from (_request(project.name, retry, f"{tick} {place}") for place, retry in enumerate(found.again))
 
     return retry_failed
 
@@ -151,8 +152,9 @@ def _to_be_bought(
     return left
 
 
-def _request(project: str, retry: Retry) -> dg.RunRequest:
+def _request(project: str, retry: Retry, run_key: str) -> dg.RunRequest:
     return dg.RunRequest(
+        run_key,
         asset_selection=[dg.AssetKey([project, stage]) for stage in retry.stages],
         tags={RANGE_START: retry.tiles[0], RANGE_END: retry.tiles[-1], RETRY_TAG: project},
     )

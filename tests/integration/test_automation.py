@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -216,7 +217,8 @@ def requests(daemon: Daemon) -> dict[tuple[str, str], tuple[str, ...]]:
     """What the schedule asks for: the stages by the first and last tile of a run."""
     schedule = daemon.definitions.resolve_schedule_def(f"{daemon.loaded.project.name}_retry_failed")
     repository = daemon.definitions.get_repository_def()
-    with dg.build_schedule_context(instance=daemon.instance, repository_def=repository) as context:
+    now = dt.datetime.now(dt.UTC)
+    with dg.build_schedule_context(daemon.instance, now, repository_def=repository) as context:
         asked = schedule.evaluate_tick(context).run_requests or []
     return {
         (request.tags[RANGE_START], request.tags[RANGE_END]): tuple(key.path[-1] for key in request.asset_selection)
