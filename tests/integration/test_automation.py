@@ -73,17 +73,24 @@ class Daemon:
         order = [*AREA, *TILES, *TRAIN, *PREDICT, "maps", "byoc_collection"]
         self.ran.append(tuple(sorted(assets, key=order.index)))
         if not keys:
-            return [self._run(assets, {})]
+            return [self.run(assets, {})]
         if keys[0].isdigit():
-            return [self._run(assets, {RANGE_START: keys[0], RANGE_END: keys[-1]})]
+            return [self.run(assets, {RANGE_START: keys[0], RANGE_END: keys[-1]})]
         ranges = contiguous(tiles_of(tile_store(self.loaded)), keys)
-        return [self._run(assets, {RANGE_START: group[0].name, RANGE_END: group[-1].name}) for group in ranges]
+        return [self.run(assets, {RANGE_START: group[0].name, RANGE_END: group[-1].name}) for group in ranges]
 
-    def _run(self, assets: list[str] | tuple[str, ...], tags: Mapping[str, str]) -> str:
+    def run(
+        self,
+        assets: list[str] | tuple[str, ...],
+        tags: Mapping[str, str],
+        run_config: Mapping[str, Any] | None = None,
+    ) -> str:
+        """One run of assets; why it failed, nothing if it did not."""
         result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey([self.loaded.project.name, asset]) for asset in assets],
             tags=tags,
+            run_config=run_config,
             raise_on_error=False,
         )
         return failure_of(result)
@@ -200,30 +207,40 @@ def test_failed_tiles_are_tried_again_with_what_they_lack_and_nothing_else(
 
     # Not sampled: neither labels nor samples are asked for, whether the tile has them or not.
     lacking = ("tiffs", "eopatches", "features", "predictions")
-    assert requests(daemon) == {(undelivered, undelivered): lacking, (unpredicted, unpredicted): PREDICT}
+    asked = requests(daemon)
+    assert {tiles(request): stages(request) for request in asked} == {
+        (undelivered, undelivered): lacking,
+        (unpredicted, unpredicted): PREDICT,
+    }
 
     small.set_pixel(undelivered, before)
-    for (first, last), stages in requests(daemon).items():
-        daemon.launch(stages, (first, last))
+    for request in asked:
+        daemon.run(stages(request), request.tags, request.run_config)
     assert daemon.materialized("predictions") == set(names) - {unpredicted}
-    assert requests(daemon) == {(unpredicted, unpredicted): PREDICT}
+    assert [tiles(request) for request in requests(daemon)] == [(unpredicted, unpredicted)]
     # The last runs are not piled up upon: a run that waits is enough.
     tags = {RETRY_TAG: daemon.loaded.project.name}
     daemon.instance.add_run(dg.DagsterRun("waiting", status=dg.DagsterRunStatus.QUEUED, tags=tags))
-    assert requests(daemon) == {}
+    assert requests(daemon) == []
 
 
-def requests(daemon: Daemon) -> dict[tuple[str, str], tuple[str, ...]]:
-    """What the schedule asks for: the stages by the first and last tile of a run."""
+def requests(daemon: Daemon) -> list[dg.RunRequest]:
+    """What the schedule asks for."""
     schedule = daemon.definitions.resolve_schedule_def(f"{daemon.loaded.project.name}_retry_failed")
     repository = daemon.definitions.get_repository_def()
     now = dt.datetime.now(dt.UTC)
     with dg.build_schedule_context(daemon.instance, now, repository_def=repository) as context:
-        asked = schedule.evaluate_tick(context).run_requests or []
-    return {
-        (request.tags[RANGE_START], request.tags[RANGE_END]): tuple(key.path[-1] for key in request.asset_selection)
-        for request in asked
-    }
+        return list(schedule.evaluate_tick(context).run_requests or [])
+
+
+def tiles(request: dg.RunRequest) -> tuple[str, str]:
+    """The first and the last tile of a run."""
+    return request.tags[RANGE_START], request.tags[RANGE_END]
+
+
+def stages(request: dg.RunRequest) -> tuple[str, ...]:
+    """The stages of a run."""
+    return tuple(key.path[-1] for key in request.asset_selection or ())
 
 
 def test_what_would_have_to_be_bought_is_left_to_a_person(small: Simulation) -> None:
@@ -239,7 +256,7 @@ def test_what_would_have_to_be_bought_is_left_to_a_person(small: Simulation) -> 
     assert found.again == () and set(found.left) == {first, second}
     assert f"{first} and 1 more left to a person: its tiffs would be bought from cdse once more" in found.told
     # An order that is under way is paid for: what it brings is taken.
-    tiles = {tile.name: tile for tile in tiles_of(store)}
-    wanted = tile_walk(loaded).states(["tiffs"], tiles[first])["tiffs"].recipe
+    tile = next(tile for tile in tiles_of(store) if tile.name == first)
+    wanted = tile_walk(loaded).states(["tiffs"], tile)["tiffs"].recipe
     OrderBook(store.store, store.folder("tiffs")).add("cdse", {first: wanted}, 1.0)
     assert [retry.tiles for retry in find_retries(loaded).again] == [(first,)]

@@ -666,7 +666,7 @@ bioc: {}
         'project.yaml: sampling.number: "many": not a whole number: give a whole number',
         "project.yaml: maps.nodata: 50: a valid prediction, since predictions.clip is 0 to 100: choose a value outside "
         "of the clip",
-        "project.yaml: bioc: {}: unknown key: did you mean 'byoc'? known here: area, budget, byoc, description, "
-        "eopatches, extends, features, imagery, logging, maps, model, name, predictions, reference, sampling, "
-        "services, sources, storage, year",
+        "project.yaml: bioc: {}: unknown key: did you mean 'byoc'? known here: area, automation, budget, byoc, "
+        "description, eopatches, execution, extends, features, imagery, logging, maps, model, name, predictions, "
+        "reference, sampling, services, sources, storage, year",
     ]
