@@ -5,16 +5,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 IMAGERY := build/imagery
 DEMO := demo-project
+TILES ?= 2000
+ROUNDS ?= 20
+SEED ?= 1
 SOURCES := eo_assets resources jobs tests
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-data ui test verify-sentinel-hub lint format lock imagery clean
+.PHONY: help install demo demo-data ui test verify-sentinel-hub scale chaos lint format lock imagery clean
 
 help:
 	@echo "make demo     fetch real imagery and make a map of it with the whole graph"
 	@echo "make ui       open the Dagster UI on the demo"
 	@echo "make test     run the tests"
 	@echo "make verify-sentinel-hub   the contract tests on the service of EO_ASSETS_VERIFY_SERVICE (default: local)"
+	@echo "make scale    a simulated project of TILES=2000 through the whole graph: build/scale.json"
+	@echo "make chaos    ROUNDS=20 of kill -9 over one project, compared with a clean run: build/chaos.json"
 	@echo "make lint     ruff and mypy"
 	@echo "make lock     pin the dependencies anew"
 	@echo "make clean    remove the demo's project folder"
@@ -54,6 +59,12 @@ test: $(VENV)/installed-dev $(IMAGERY)/fetched
 # A real service costs up to 200 processing units a run: docs/sentinel-hub-compatibility.md.
 verify-sentinel-hub: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/contract -s
+
+scale: $(VENV)/installed-dev
+	$(BIN)/python -W ignore -m tests.benchmarks.scale --tiles $(TILES)
+
+chaos: $(VENV)/installed-dev
+	$(BIN)/python -W ignore -m tests.benchmarks.chaos --rounds $(ROUNDS) --seed $(SEED)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check $(SOURCES)

@@ -34,6 +34,14 @@ def _told(command: Callable[..., Any]) -> Callable[..., Any]:
         except EoAssetsError as error:
             errors.print(f"[red]error:[/] {escape(str(error))}")
             sys.exit(2)
+        except OSError as error:
+            from resources.storage_faults import storage_fault
+
+            fault = storage_fault(error, Path(str(error.filename)))
+            if fault is None:
+                raise
+            errors.print(f"[red]error:[/] {escape(str(fault))}")
+            sys.exit(2)
 
     return run
 
@@ -127,6 +135,7 @@ def status(project: str, as_json: bool) -> None:
     table = Table("asset", "state", "bytes", "why", box=None, pad_edge=False)
     for asset in assets:
         states = ", ".join(f"{count} {state}" for state, count in sorted(asset.states.items()))
+        states += f" ({asset.adopted} adopted)" if asset.adopted else ""
         first = next((f"{tile}: {reason}" if tile else reason for tile, reason in asset.reasons.items()), "")
         more = f" (and {len(asset.reasons) - 1} more)" if len(asset.reasons) > 1 else ""
         table.add_row(asset.asset, states, f"{asset.bytes / 1e6:,.1f} MB" if asset.bytes else "-", escape(first + more))
@@ -192,6 +201,35 @@ def path(project: str, asset: str, tile: str | None) -> None:
     from eo_assets.command_path import output_path
 
     print(output_path(project, asset, tile))
+
+
+@main.command()
+@PROJECT
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--stage", "stages", multiple=True, type=click.Choice(("tiffs", "eopatches", "reference")), help="Only this stage."
+)
+@click.option("--link", is_flag=True, help="Link tiffs instead of copying them, where the disk is the same.")
+@click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_told
+def adopt(project: str, folder: Path, stages: tuple[str, ...], link: bool, dry_run: bool, as_json: bool) -> None:
+    """Take over tiffs and EOPatches under FOLDER that eo-grow or an earlier project made. Buys nothing.
+
+    Exits with 1 if anything was refused.
+    """
+    from dataclasses import asdict
+
+    from eo_assets.command_adopt import STAGES, print_adopted, succeeded
+    from eo_assets.command_adopt import adopt as take_over
+
+    shown = errors if as_json else console
+    taken = take_over(project, folder, stages or STAGES, link=link, dry_run=dry_run, console=shown)
+    if as_json:
+        print(json.dumps([asdict(adopted) for adopted in taken], indent=1))
+    else:
+        print_adopted(taken, console, dry_run=dry_run)
+    sys.exit(0 if succeeded(taken) else 1)
 
 
 @main.command()

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
-from eo_assets.assets.area import check_excluded_tiles, project_area, project_grid
+from eo_assets.assets.area import check_excluded_tiles, project_grid
+from eo_assets.assets.area_files import Unreadable, find_area
 from eo_assets.assets.cost_estimate import Estimate, estimate_of
 from eo_assets.assets.imagery import project_ledger
 from eo_assets.assets.observations import Observations, observations
@@ -24,7 +26,8 @@ from eo_assets.project import LoadedProject
 class Plan:
     """What a project would make: its tiles in order, and what they would cost.
 
-    `observations` are the acquisitions a tile that a Catalog search found, where one was asked for.
+    `observations` are the acquisitions a tile that a Catalog search found, where one was asked for; `unreadable` are
+    the files of the area that can't be used.
     """
 
     loaded: LoadedProject
@@ -32,6 +35,7 @@ class Plan:
     tiles: tuple[Tile, ...]
     estimate: Estimate
     observations: Observations | None = None
+    unreadable: tuple[Unreadable, ...] = ()
 
     def as_json(self, *, names: bool) -> dict[str, Any]:
         """Plain values; with `names` the tiles in order."""
@@ -48,6 +52,8 @@ class Plan:
         }
         if self.observations is not None:
             said["observations"] = self.observations.as_json()
+        if self.unreadable:
+            said["unreadable_files"] = {problem.name: str(problem) for problem in self.unreadable}
         return {**said, "names": [tile.name for tile in self.tiles]} if names else said
 
     @property
@@ -59,11 +65,11 @@ class Plan:
 def make_plan(project: str, aoi: Path | None, *, catalog: bool = False) -> Plan:
     """Load, tile and count; spends nothing, writes nothing. With `catalog` the service is asked what it has."""
     loaded = open_project(project)
-    area = project_area(loaded, aoi)
-    tiles = project_grid(loaded).tiles(area.geometry)
+    found = find_area(loaded, aoi)
+    tiles = project_grid(loaded).tiles(found.area.geometry)
     check_excluded_tiles(loaded, tiles)
-    found = observations(loaded, tiles) if catalog else None
-    return Plan(loaded, area.area_km2, tuple(tiles), estimate_of(loaded, tiles), found)
+    seen = observations(loaded, tiles) if catalog else None
+    return Plan(loaded, found.area.area_km2, tuple(tiles), estimate_of(loaded, tiles), seen, found.unreadable)
 
 
 def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
@@ -72,12 +78,19 @@ def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
     console.print(f"{project.name} {project.year}: {plan.area_km2:,.0f} km2 in {len(plan.tiles)} tiles")
     for zone, count in plan.tiles_by_zone.items():
         console.print(f"  EPSG:{zone}  {count:6d} tiles")
+    tell_unreadable(plan.unreadable, console)
     _print_quote(plan, console)
     console.print("before compression, and on one CPU:")
     for stage, size in plan.estimate.bytes.items():
         console.print(f"  {stage:12s} {size / 1e9:10,.2f} GB {plan.estimate.hours[stage]:12,.4f} h")
     if names:
         _print_names(plan.tiles, console)
+
+
+def tell_unreadable(unreadable: Sequence[Unreadable], console: Console) -> None:
+    """The files of the area that can't be used: the rest goes on without them, which must not go unseen."""
+    for problem in unreadable:
+        console.print(f"[yellow]{escape(str(problem))}[/]", soft_wrap=True)
 
 
 def _print_quote(plan: Plan, console: Console) -> None:

@@ -11,18 +11,22 @@ from rich.console import Console
 from rich.markup import escape
 
 from eo_assets.assets.area import tiles_of
+from eo_assets.assets.area_files import find_area
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.model import read_metrics
 from eo_assets.assets.model_card import headline
 from eo_assets.assets.run_log import log_folder
+from eo_assets.command_plan import tell_unreadable
 from eo_assets.definitions import build_definitions, open_project
-from eo_assets.instance import open_instance
+from eo_assets.instance import dagster_home, open_instance
 from eo_assets.project import LoadedProject
 from eo_assets.run_report import write_run_report
 from eo_assets.stages.build import tile_store, tile_walk
 from eo_assets.stages.quicklooks import QUICKLOOK
 from eo_assets.terminal import TerminalProgress
 from jobs.launches import Launch, Launcher, LaunchResult, Request
+from jobs.project_jobs import AREA
+from resources.storage_faults import storage_told
 
 
 def run_project(name: str, request: Request, console: Console) -> bool:
@@ -32,14 +36,20 @@ def run_project(name: str, request: Request, console: Console) -> bool:
     request = dataclasses.replace(request, name=f"{started:%Y-%m-%dT%H-%M-%SZ}")
     progress = TerminalProgress(console if loaded.project.logging.show else Console(quiet=True))
     definitions = build_definitions([loaded], progress=dg.ResourceDefinition.hardcoded_resource(progress))
-    with open_instance(loaded) as instance:
+    results: list[LaunchResult] = []
+    with storage_told(dagster_home(loaded)), open_instance(loaded) as instance:
         launcher = Launcher(loaded, definitions, instance, lambda launch: _announce(launch, console))
-        results = []
         for result in launcher.run(request):
             results.append(result)
             if not result.success:
                 console.print(f"  [red]failed:[/] {escape(result.failure)}")
-    report = write_run_report(loaded, request.name, started, results, progress.failures)
+            elif result.launch.assets == AREA:
+                tell_unreadable(find_area(loaded).unreadable, console)
+            if result.refused:
+                console.print("nothing more is begun until the project folder can be written again")
+                break
+    with storage_told(log_folder(loaded, request.name)):
+        report = write_run_report(loaded, request.name, started, results, progress.failures)
     _summary(loaded, name, request.name, results, console)
     console.print(f"report     {report}")
     return all(result.success for result in results)

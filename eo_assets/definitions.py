@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from eo_assets.assets.area import area_assets
+from eo_assets.assets.area_graph import area_assets
 from eo_assets.assets.byoc import byoc_assets
 from eo_assets.assets.cost_estimate import cost_assets
 from eo_assets.assets.maps import map_assets
@@ -21,6 +21,7 @@ from eo_assets.errors import ProjectError
 from eo_assets.project import LoadedProject
 from eo_assets.project_file import load_project
 from eo_assets.stages.build import tile_store
+from jobs.aoi_sensor import aoi_sensor
 from jobs.automation import automated, automation_sensor
 from jobs.project_jobs import project_jobs
 from jobs.schedules import retry_schedule
@@ -66,7 +67,7 @@ def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: A
     return dg.Definitions(
         assets=assets,
         jobs=[job for name in names for job in project_jobs(name)],
-        sensors=sensors,
+        sensors=[*sensors, *(aoi_sensor(loaded) for loaded in projects)],
         schedules=[retry_schedule(loaded) for loaded in projects if loaded.project.automation.retry_failed],
         resources=resources,
         executor=dg.in_process_executor,

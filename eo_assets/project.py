@@ -74,6 +74,7 @@ __all__ = [
     "Reference",
     "Sampling",
     "Section",
+    "SensorSettings",
     "SentinelHubGridSettings",
     "Service",
     "Split",
@@ -152,6 +153,17 @@ class Budget(Section):
     require_approval: bool = False
 
 
+class SensorSettings(Section):
+    """Vector files that are put under input-data start by themselves: looked for every so many seconds.
+
+    `auto_spend_up_to`: the processing units of a calendar month (UTC) that may be spent without anybody's approval.
+    """
+
+    enabled: bool = False
+    auto_spend_up_to: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    seconds: Annotated[int, Field(ge=1, le=86400)] = 30
+
+
 class Automation(Section):
     """What Dagster's daemon starts by itself: new tiles through the graph, predictions of a new model, failed tiles.
 
@@ -192,6 +204,7 @@ class Project(Section):
     budget: Budget = Budget()
     automation: Automation = Automation()
     execution: Execution = Execution()
+    sensor: SensorSettings = SensorSettings()
     logging: Logging = Logging()
 
     def folder(self, stage: str) -> str:

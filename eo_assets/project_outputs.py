@@ -92,13 +92,19 @@ class CogSettings(Section):
 
 
 class Maps(Section):
-    """One file a zone: `utm<EPSG>_<name>.tiff`."""
+    """One file a zone: `utm<EPSG>_<name>.tiff`.
+
+    `min_coverage` is the share of a zone's tiles that must have a prediction, or be empty, for a map to be made. Half
+    by default: one tile that fails never sinks a map, not even of a zone of two, and a map that is more hole than map,
+    of a run that was broken off, is not made and published unasked.
+    """
 
     name: Name = "result"
     dtype: Literal["uint8", "uint16", "int16", "int32", "float32"]
     nodata: float
     rounding: Literal["nearest", "truncate"] = "nearest"
     cog: CogSettings = CogSettings()
+    min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
 class Byoc(Section):

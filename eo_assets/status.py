@@ -10,8 +10,9 @@ from eo_assets.assets.area import tiles_of
 from eo_assets.assets.shared_wanted import WantedByKey, shared_wanted
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
+from eo_assets.stages.adoption import ADOPTED
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
-from eo_assets.stages.walk import StageOutcome
+from eo_assets.stages.tile_states import tile_state
 from jobs.graph import ASSETS, NEEDS
 from resources.tile_store import TileStore
 
@@ -23,7 +24,7 @@ class AssetStatus:
     """Partitions of an asset by state, and why those are not done that are not.
 
     States: `done`, `empty` (a result), `kept` (bought, stale, still used), `stale`, `missing`, `blocked` (waits for
-    another asset), `failed` (was tried and could not be made).
+    another asset), `failed` (was tried and could not be made). `adopted` are those that somebody else made.
     """
 
     asset: str
@@ -31,6 +32,7 @@ class AssetStatus:
     reasons: Mapping[str, str] = field(default_factory=dict)
     bytes: int = 0
     seconds: float = 0.0
+    adopted: int = 0
 
     @property
     def complete(self) -> bool:
@@ -76,7 +78,7 @@ def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStat
     for stage in walk.selected(TILE_STAGES):
         failures = store.failures(stage.name)
         outcomes = {name: states[stage.name] for name, states in by_tile.items()}
-        states = {name: _state(outcome, failures) for name, outcome in outcomes.items()}
+        states = {name: tile_state(outcome, failures) for name, outcome in outcomes.items()}
         reasons = {name: failures.get(name, said.reason) for name, said in outcomes.items() if states[name] != "done"}
         records = [outcome.record for outcome in outcomes.values() if outcome.record is not None]
         found[stage.name] = AssetStatus(
@@ -85,19 +87,9 @@ def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStat
             reasons,
             sum(record.numbers.get("bytes", 0) for record in records),
             round(sum(record.numbers.get("seconds", 0.0) for record in records), 1),
+            sum(ADOPTED in record.numbers for record in records),
         )
     return found
-
-
-def _state(outcome: StageOutcome, failures: Mapping[str, str]) -> str:
-    if outcome.good:
-        empty = outcome.record is not None and outcome.record.empty
-        return "kept" if outcome.status == "kept" else "empty" if empty else "done"
-    if outcome.tile in failures:
-        return "failed"
-    if outcome.status == "blocked" and outcome.reason.endswith(": stale"):
-        return "stale"
-    return outcome.reason if outcome.reason in ("missing", "stale") else outcome.status
 
 
 def _status(store: TileStore, asset: str, wanted: WantedByKey) -> AssetStatus:

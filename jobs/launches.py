@@ -19,7 +19,7 @@ from eo_assets.assets.shared_wanted import shared_wanted
 from eo_assets.assets.tile_events import told_digests
 from eo_assets.assets.training_data import sampling_tiles
 from eo_assets.core.tile import Tile
-from eo_assets.errors import EoAssetsError
+from eo_assets.errors import EoAssetsError, StorageRefused
 from eo_assets.partitions import contiguous, ranges_with_work, register
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
@@ -40,12 +40,13 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class LaunchResult:
-    """What became of a launch: its run, and why it failed if it did."""
+    """What became of a launch: its run, and why it failed if it did. `refused`: the project folder can't be written."""
 
     launch: Launch
     run_id: str
     success: bool
     failure: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,9 @@ class Launcher:
         if "DagsterExecutionInterruptedError" in failure:
             # Dagster takes an interrupt for a failed step; a person who presses Ctrl-C wants nothing more started.
             raise KeyboardInterrupt
-        return LaunchResult(launch, result.run_id, result.success, failure)
+        return LaunchResult(
+            launch, result.run_id, result.success, failure, StorageRefused.__name__ in causes_of(result)
+        )
 
     def _run_config(self, assets: Sequence[str], request: Request) -> dict[str, object]:
         # Dagster's own console lines would drown what a person came for; they are in the run's log and in the UI.
@@ -202,6 +205,17 @@ class Launcher:
 
 def _settled(state: StageOutcome, told: str | None) -> bool:
     return state.good and state.record is not None and state.record.digest == told
+
+
+def causes_of(result: dg.ExecuteInProcessResult) -> set[str]:
+    """The names of the errors that steps failed with, and of those that led to them."""
+    found: set[str] = set()
+    for event in result.all_events:
+        error = event.step_failure_data.error if event.is_step_failure else None
+        while error is not None:
+            found.add((error.cls_name or "").split(".")[-1])
+            error = error.cause
+    return found
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> str:

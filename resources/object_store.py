@@ -18,6 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from eo_assets.errors import StoreError
+from resources.storage_faults import storage_told
+
+UNFINISHED = frozenset({".part", ".partial", ".crdownload", ".filepart", ".tmp"})
+"""Suffixes of what browsers and copying programs have not finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing tells it. Its version is another one whenever its bytes may be others."""
+
+    key: str
+    size: int
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +58,31 @@ class LocalFolder:
 
     def put(self, key: str, data: bytes) -> None:
         """Replace or create the object: readers see the old bytes or the new."""
-        self._write_beside(key, data).replace(self.path(key))
-        _sync_folder(self.path(key).parent)
+        with storage_told(self.root):
+            temporary = self._write_beside(key, data)
+            try:
+                temporary.replace(self.path(key))
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+            _sync_folder(self.path(key).parent)
 
     def create(self, key: str, data: bytes) -> bool:
         """Create the object if there is none; False, and nothing changed, if there is one."""
-        temporary = self._write_beside(key, data)
-        try:
-            os.link(temporary, self.path(key))
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-        _sync_folder(temporary.parent)
-        return True
+        with storage_told(self.root):
+            temporary = self._write_beside(key, data)
+            try:
+                os.link(temporary, self.path(key))
+            except FileExistsError:
+                return False
+            finally:
+                temporary.unlink()
+            _sync_folder(temporary.parent)
+            return True
 
     def swap(self, key: str, data: bytes, expected: bytes | None) -> bool:
         """Replace the object only if its bytes still are `expected` (None: only if it does not exist)."""
-        with self._locked(key):
+        with storage_told(self.root), self._locked(key):
             if self.get(key) != expected:
                 return False
             self.put(key, data)
@@ -129,6 +149,18 @@ class LocalFolder:
             states = {entry.name: entry.stat() for entry in entries if not entry.name.startswith(".")}
         return {name: f"{state.st_mtime_ns}-{state.st_size}-{state.st_ino}" for name, state in states.items()}
 
+    def matching(self, pattern: str) -> list[Listed]:
+        """The objects whose keys match a glob, sorted; hidden ones, and what is still being copied, are left out."""
+        found = []
+        for path in sorted(self.root.glob(pattern)):
+            key = path.relative_to(self.root)
+            hidden = any(part.startswith(".") for part in key.parts)
+            if hidden or path.suffix in UNFINISHED or path.name.endswith("~") or not path.is_file():
+                continue
+            state = path.stat()
+            found.append(Listed(key.as_posix(), state.st_size, version_of(state)))
+        return found
+
     def delete(self, key: str) -> None:
         """Remove an object; none there is no error."""
         self.path(key).unlink(missing_ok=True)
@@ -142,10 +174,16 @@ class LocalFolder:
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not `tempfile`: its files are private to their owner, and a project folder is shared as far as the umask says.
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            # Half an object is of no use to anybody, least of all on a full disk.
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
         return temporary
 
     @contextlib.contextmanager
@@ -165,6 +203,11 @@ def open_store(project_folder: str) -> LocalFolder:
             "name a local folder"
         )
     return LocalFolder(Path(project_folder))
+
+
+def version_of(state: os.stat_result) -> str:
+    """Another text whenever a file's bytes, or who may read them, may have changed."""
+    return f"{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}:{state.st_ino}"
 
 
 def checksum(path: Path) -> str:

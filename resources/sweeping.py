@@ -14,10 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from eo_assets.errors import StoreError
-from resources.tile_store import GRACE_SECONDS, TileStore
-
-ATTEMPT = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
-"""Names of attempt folders; a delivery lies in a folder named for its tile."""
+from resources.tile_store import ATTEMPT, GRACE_SECONDS, TileStore
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16,32}\.part")
 """Names of objects that are written beside their place, see `LocalFolder`."""

@@ -35,7 +35,8 @@ def fault_of(error: Exception) -> Fault:
         return Fault("memory", "the machine ran out of memory")
     if isinstance(error, said.WorkerCrashedError):
         return Fault("memory", "its worker was killed, by hand or for want of memory")
-    if isinstance(error, said.NodeDiedError | said.LocalRayletDiedError | said.ObjectLostError | said.RpcError):
+    lost = (said.NodeDiedError, said.LocalRayletDiedError, said.ObjectLostError, said.RpcError, said.GetTimeoutError)
+    if isinstance(error, lost):
         return Fault("machine", "its machine was lost")
     if isinstance(error, said.TaskCancelledError) and cause is None:
         return Fault("passing", "its task was cancelled")

@@ -12,6 +12,7 @@ import dataclasses
 import datetime as dt
 import json
 import os
+import re
 import secrets
 import shutil
 import time
@@ -24,10 +25,14 @@ from eo_assets.core.recipe import source_digest
 from eo_assets.errors import StoreError
 from resources.object_store import LocalFolder, checksum, size_of
 from resources.record_listing import listed
+from resources.storage_faults import storage_told
 
 RECORD_FORMAT = 1
 GRACE_SECONDS = 3600.0
 """How long a superseded attempt, or one that nobody finished, is kept for readers and writers that still use it."""
+
+ATTEMPT = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
+"""Names of attempt folders; a delivery lies in a folder named for its tile."""
 
 OWN_ASSETS = "assets"
 """Where outputs of assets lie that users define themselves."""
@@ -130,9 +135,10 @@ class TileStore:
         self.claim(stage)
         name = f"{self.folder(stage)}/{key}/{_attempt_name()}"
         attempt = Attempt(self.store.path(name), name, self._replaceable(stage, key))
-        attempt.folder.mkdir(parents=True)
         try:
-            yield attempt
+            with storage_told(self.store.path(self.folder(stage))):
+                attempt.folder.mkdir(parents=True)
+                yield attempt
         finally:
             record = self.record(stage, key)
             if record is None or record.attempt != name:
@@ -214,7 +220,9 @@ class TileStore:
             os.utime(self.store.path(replaced))
         for name in self.store.keys(f"{self.folder(stage)}/{key}"):
             path = self.store.path(name)
-            if name != live.key and path.is_dir() and time.time() - path.stat().st_mtime > GRACE_SECONDS:
+            # An EOPatch of somebody else may lie there too: what is not an attempt of ours is never removed.
+            ours = ATTEMPT.fullmatch(path.name) and path.is_dir()
+            if ours and name != live.key and time.time() - path.stat().st_mtime > GRACE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _replaceable(self, stage: str, key: str) -> bytes | None:

@@ -31,8 +31,8 @@ TURN_SECONDS = 0.5
 COUNT_SECONDS = 10.0
 """How often the cluster is asked how large it is now."""
 
-STOP_SECONDS = 3.0
-"""How long a task that is to stop has for cleaning up before its worker is killed."""
+ANSWER_SECONDS = 60.0
+"""How long a result that has been announced may take to arrive: it is a few hundred bytes."""
 
 WAITING_PER_SLOT = 4
 """How many tiles may wait for their next try, for each that runs, before no new ones are taken on."""
@@ -163,17 +163,20 @@ class TileTasks(Generic[Work, Result]):
         self._running[self._submit(tile)] = tile
 
     def _open(self, ray: Any) -> None:
-        def call(function: Callable[[Work], Result], item: Work) -> Iterator[Result | None]:
+        function = self._function
+
+        def call(item: Work) -> Iterator[Result | None]:
             yield None  # it has started on a worker
             yield function(item)
 
-        # A function in a function travels by value: by name, it would make every worker import this module and Dagster.
+        # A function in a function travels by value, once, with what it holds: by name, it would make every worker
+        # import this module and Dagster. Nothing is put into the object store: a driver that talks to the store of a
+        # raylet that has died is ended by Ray without a word.
         task = ray.remote(max_retries=0, num_returns="streaming")(call)
-        shared = ray.put(self._function)  # travels once, not with every tile
 
         def submit(tile: _Try[Work]) -> Any:
             held = capped(tile.needs, self._largest)
-            return task.options(num_cpus=held.cpus, memory=held.memory_bytes or None).remote(shared, tile.work)
+            return task.options(num_cpus=held.cpus, memory=held.memory_bytes or None).remote(tile.work)
 
         self._ray, self._submit = ray, submit
         self._count()
@@ -201,7 +204,7 @@ class TileTasks(Generic[Work, Result]):
         """A task has started, or ended one way or the other."""
         tile = self._running[task]
         try:
-            answer = self._ray.get(next(task))
+            answer = self._ray.get(next(task), timeout=ANSWER_SECONDS)
         except self._ray.exceptions.RayError as error:
             del self._running[task]
             return self._failed(tile, self._overrun() if tile.stopping else fault_of(error))
@@ -209,8 +212,6 @@ class TileTasks(Generic[Work, Result]):
             tile.ends_at = time.monotonic() + self._limits.timeout_s
             return None
         del self._running[task]
-        if tile.stopping:  # what was interrupted may have taken that for an answer: the next try tells
-            return self._failed(tile, self._overrun())
         self._restarts = 0
         return Finished(tile.work, answer)
 
@@ -234,12 +235,15 @@ class TileTasks(Generic[Work, Result]):
         return Fault("overrun", f"took longer than {minutes:g} min (execution.tile_timeout_minutes)")
 
     def _end_overruns(self) -> None:
-        """Interrupt what takes too long; what does not stop then is killed with its worker."""
+        """Kill the workers of what takes too long. What they have half written was never committed.
+
+        Always with force: a task that is only interrupted may not hear it, and Ray calls it finished all the same.
+        """
         now = time.monotonic()
         for task, tile in self._running.items():
-            if tile.ends_at is not None and now > tile.ends_at:
-                self._ray.cancel(task, force=tile.stopping)
-                tile.stopping, tile.ends_at = True, now + STOP_SECONDS
+            if not tile.stopping and tile.ends_at is not None and now > tile.ends_at:
+                self._ray.cancel(task, force=True)
+                tile.stopping = True
 
     def _begin_anew(self, reason: str) -> None:
         """Start Ray again and hand out what was in flight: no tile is to blame."""
@@ -257,27 +261,12 @@ class TileTasks(Generic[Work, Result]):
             self._hand_out(tile)
 
     def _stop(self) -> None:
-        """Interrupt what is in flight, give it a moment to remove what it has half written, and kill the rest."""
-        tasks, self._running = list(self._running), {}
-        if not tasks or self._cluster.lost():
-            return
-        with contextlib.suppress(self._ray.exceptions.RayError):
+        """Kill the workers of what is in flight, and take back what is queued."""
+        tasks, self._running = self._running, {}
+        if tasks and not self._cluster.lost():
             for task in tasks:
-                self._ray.cancel(task)
-            left = self._unfinished(tasks)
-            for task in left:
-                self._ray.cancel(task, force=True)
-
-    def _unfinished(self, tasks: list[Any]) -> list[Any]:
-        """The tasks that have not ended after the moment that they are given."""
-        end = time.monotonic() + STOP_SECONDS
-        while tasks and (left_s := end - time.monotonic()) > 0:
-            for task in self._ray.wait(tasks, num_returns=1, timeout=left_s)[0]:
-                with contextlib.suppress(StopIteration, self._ray.exceptions.RayError):
-                    self._ray.get(next(task))
-                    continue
-                tasks.remove(task)
-        return tasks
+                with contextlib.suppress(self._ray.exceptions.RayError):
+                    self._ray.cancel(task, force=True)
 
 
 _END: Any = object()

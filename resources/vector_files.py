@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,23 @@ from shapely.geometry.polygon import orient
 from eo_assets.core.cells import clip, polygons
 from eo_assets.errors import AreaError
 from resources.grid_files import read_custom_grid, read_grid, write_grid
+from resources.object_store import checksum
 from resources.vector_layers import CRS84, KINDS, WGS84, Layer, read_layers
 
-__all__ = ["Area", "read_area", "read_custom_grid", "read_grid", "write_grid"]
+__all__ = [
+    "Area",
+    "AreaFile",
+    "area_digest",
+    "area_of",
+    "content_of",
+    "parts_of",
+    "read_area",
+    "read_area_file",
+    "read_custom_grid",
+    "read_grid",
+    "without_sidecars",
+    "write_grid",
+]
 
 _SIDECARS = (".shx", ".prj", ".dbf", ".cpg", ".qix", ".sbn", ".sbx", ".qmd", ".shp.xml")
 _CHORD_M = 500.0  # edges are straight in their own CRS: a chord of this length stays within 3 cm of them in lon/lat
@@ -31,12 +45,20 @@ class Area:
     """An area of interest.
 
     `geometry`: the union of all files, a valid polygon or multipolygon in EPSG:4326. `digest`: sha256 over the files'
-    bytes, whatever their names and order. `area_km2`: on the WGS 84 ellipsoid.
+    contents, whatever their names, order and number of copies. `area_km2`: on the WGS 84 ellipsoid.
     """
 
     geometry: BaseGeometry
     digest: str
     area_km2: float
+
+
+@dataclass(frozen=True)
+class AreaFile:
+    """What one file gives to an area: the sha256 of its content, its polygons in EPSG:4326 as one valid geometry."""
+
+    content: str
+    geometry: BaseGeometry
 
 
 def read_area(paths: Sequence[Path]) -> Area:
@@ -45,15 +67,41 @@ def read_area(paths: Sequence[Path]) -> Area:
     A polygon that is not valid is made valid. Raises AreaError, naming the file and the remedy, for what can't be read,
     placed on the globe or mapped.
     """
-    files = _without_sidecars(paths)
+    files = without_sidecars(paths)
     if not files:
         raise AreaError(f"no vector file matches area.files: put one under the project's input-data folder: {KINDS}")
-    parts = [part for path in files for part in _lonlat_polygons(path)]
-    union = shapely.union_all(parts).normalize()
-    return Area(geometry=union, digest=_digest(files), area_km2=_area_km2(union))
+    return area_of([read_area_file(path) for path in files])
 
 
-def _without_sidecars(paths: Sequence[Path]) -> list[Path]:
+def read_area_file(path: Path) -> AreaFile:
+    """One file of an area. Raises AreaError as `read_area` does."""
+    return AreaFile(content_of(path), shapely.union_all(_lonlat_polygons(path)).normalize())
+
+
+def area_of(files: Sequence[AreaFile]) -> Area:
+    """The area that files make together, at least one."""
+    union = shapely.union_all([file.geometry for file in files]).normalize()
+    return Area(geometry=union, digest=area_digest(file.content for file in files), area_km2=_area_km2(union))
+
+
+def area_digest(contents: Iterable[str]) -> str:
+    """The digest of an area whose files have these contents."""
+    return hashlib.sha256("\n".join(sorted(set(contents))).encode()).hexdigest()
+
+
+def content_of(path: Path) -> str:
+    """sha256 of a file's bytes, of a shapefile's together with those beside it that its geometry depends on."""
+    found = [checksum(part) for part in parts_of(path)]
+    return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files that make the geometry: a shapefile's coordinates are nothing without its .prj."""
+    beside = [path.with_suffix(suffix) for suffix in (".prj", ".shx")] if path.suffix.lower() == ".shp" else []
+    return [path, *(part for part in beside if part.is_file())]
+
+
+def without_sidecars(paths: Sequence[Path]) -> list[Path]:
     """The files, once each; `*` also matches what belongs to a shapefile, which GDAL finds by itself."""
     shapes = {path.with_suffix("") for path in paths if path.suffix.lower() == ".shp"}
     extra = {Path(f"{shape}{suffix}") for shape in shapes for suffix in _SIDECARS}
@@ -136,17 +184,6 @@ def _make_valid(polygon: BaseGeometry, where: str) -> list[BaseGeometry]:
 def _first(polygon: BaseGeometry) -> str:
     x, y = shapely.get_coordinates(polygon)[0]
     return f"({x:g}, {y:g})"
-
-
-def _digest(files: Sequence[Path]) -> str:
-    contents = {hashlib.sha256(part.read_bytes()).hexdigest() for path in files for part in _parts(path)}
-    return hashlib.sha256("\n".join(sorted(contents)).encode()).hexdigest()
-
-
-def _parts(path: Path) -> list[Path]:
-    """The files that make the geometry: a shapefile's coordinates are nothing without its .prj."""
-    beside = [path.with_suffix(suffix) for suffix in (".prj", ".shx")] if path.suffix.lower() == ".shp" else []
-    return [path, *(part for part in beside if part.is_file())]
 
 
 def _area_km2(geometry: BaseGeometry) -> float:

@@ -1,66 +1,33 @@
-"""The area of interest and its tiles: `aoi` and `tile_grid`. Everything else is partitioned by what they find."""
+"""The area of interest and its tiles, as they are committed and as they should be: `aoi` and `tile_grid`."""
 
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import shapely.geometry
 
-from eo_assets import partitions
-from eo_assets.assets.outputs import result
-from eo_assets.assets.run_log import run_log
-from eo_assets.assets.shared_outputs import Wanted, ensure, live_record, noting_failure
+from eo_assets.assets.area_files import FILES_FILE, FoundArea, find_area, write_files
+from eo_assets.assets.shared_outputs import Wanted, ensure, live_record
 from eo_assets.core.grid import Grid
 from eo_assets.core.recipe import recipe
 from eo_assets.core.sentinel_hub_grid import SentinelHubGrid
 from eo_assets.core.tile import Tile
 from eo_assets.core.utm_grid import UtmGrid
-from eo_assets.errors import AreaError, ProjectError
+from eo_assets.errors import ProjectError
 from eo_assets.project import CustomGridSettings, LoadedProject, SentinelHubGridSettings, UtmGridSettings
-from eo_assets.stages.build import input_folder, input_folders, tile_store
+from eo_assets.stages.build import input_folder
 from resources.grid_files import read_custom_grid, read_grid, write_grid
 from resources.object_store import file_checksum
 from resources.tile_store import OutputRecord, TileStore
-from resources.vector_files import Area, read_area
+from resources.vector_files import Area
 
 AOI_FILE, GRID_FILE = "aoi.geojson", "tile_grid.gpkg"
 
 
-def area_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
-    """`aoi` and `tile_grid` of a project."""
-    prefix, store = loaded.project.name, tile_store(loaded)
-
-    @dg.asset(key_prefix=prefix, group_name=prefix, io_manager_key="table_io_manager", kinds={"geopackage"})
-    def aoi(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """The area of interest: the union of the files under input-data, in longitude and latitude."""
-        with run_log(loaded, context), noting_failure(store, "aoi", "aoi"):
-            return result(store, make_aoi(loaded, store))
-
-    @dg.asset(key_prefix=prefix, group_name=prefix, io_manager_key="table_io_manager", deps=[aoi], kinds={"geopackage"})
-    def tile_grid(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """The grid's tiles that the area touches; registers the partitions of tiles and zones."""
-        with run_log(loaded, context), noting_failure(store, "tile_grid", "tile_grid"):
-            record = make_tile_grid(loaded, store)
-            partitions.register(context.instance, prefix, tiles_of(store))
-            return result(store, record)
-
-    return [aoi, tile_grid]
-
-
 def project_area(loaded: LoadedProject, file: Path | None = None) -> Area:
     """The area of the project's own files, or of one other file."""
-    if file is not None:
-        return read_area([file])
-    pattern, folders = loaded.project.area.files, input_folders(loaded)
-    for folder in folders:
-        paths = sorted(folder.glob(pattern))
-        if paths:
-            return read_area(paths)
-    raise AreaError(
-        f"{loaded.file}: area.files: {pattern}: no file in {folders[0]} matches; put the area of interest there"
-    )
+    return find_area(loaded, file).area
 
 
 def project_grid(loaded: LoadedProject) -> Grid:
@@ -78,18 +45,25 @@ def project_grid(loaded: LoadedProject) -> Grid:
 
 def wanted_aoi(loaded: LoadedProject) -> Wanted:
     """The area that the files under input-data say."""
-    return Wanted(recipe("aoi", {"bytes": project_area(loaded).digest}, "1", {}))
+    return Wanted(aoi_recipe(project_area(loaded).digest))
 
 
-def make_aoi(loaded: LoadedProject, store: TileStore) -> OutputRecord:
-    """Commit the union of the area's files, unless these very bytes are committed."""
-    area = project_area(loaded)
+def aoi_recipe(digest: str) -> str:
+    """The recipe of an area by the digest of its files' contents."""
+    return recipe("aoi", {"bytes": digest}, "1", {})
+
+
+def make_aoi(loaded: LoadedProject, store: TileStore, found: FoundArea | None = None) -> OutputRecord:
+    """Commit the union of the area's files, unless these very contents are committed."""
+    found = found or find_area(loaded)
+    area = found.area
 
     def write(folder: Path) -> dict[str, Any]:
         (folder / AOI_FILE).write_text(shapely.to_geojson(area.geometry))
+        write_files(folder / FILES_FILE, found.files)
         return {"area_km2": round(area.area_km2, 3), "bounds": list(area.geometry.bounds)}
 
-    return ensure(store, "aoi", "aoi", Wanted(recipe("aoi", {"bytes": area.digest}, "1", {})), write)
+    return ensure(store, "aoi", "aoi", Wanted(aoi_recipe(area.digest)), write)
 
 
 def wanted_tile_grid(loaded: LoadedProject, store: TileStore) -> Wanted:

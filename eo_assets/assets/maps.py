@@ -3,7 +3,8 @@
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +14,42 @@ import rasterio
 from numpy.typing import NDArray
 
 from eo_assets.assets.area import tiles_of
-from eo_assets.assets.outputs import metadata_of
+from eo_assets.assets.outputs import materialization
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.shared_outputs import Wanted, ensure, noting_failure
+from eo_assets.assets.zone_tiles import ZoneTiles, check_coverage, keep_what_is_shown, zone_metadata, zone_tiles
+from eo_assets.core.completeness import first_of, holes_geojson
 from eo_assets.core.encode import finish
 from eo_assets.core.mosaic import Lattice, lattice_of, mosaic_rows, place
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
 from eo_assets.core.zones import foreign_claims
-from eo_assets.errors import StoreError
+from eo_assets.errors import EoAssetsError
 from eo_assets.partitions import zone_partitions
 from eo_assets.pools import pool
 from eo_assets.project import LoadedProject
-from eo_assets.stages.build import tile_store, tile_walk
+from eo_assets.stages.build import tile_store
 from eo_assets.stages.quicklooks import write_values
 from eo_assets.stages.tiffs import tile_settings
 from resources.cog import CogOptions, write_cog
 from resources.eopatch_files import DATA_TIMELESS, open_array
 from resources.tile_store import OutputRecord, TileStore
 
+DESCRIPTION = "One COG a zone on one pixel lattice; every place belongs to one map."
+CODE_VERSION = "1"
+
 BLOCK_ROWS = 512
+CAST_COLUMNS = 8192
+OPEN_TILES = 64
+"""Tiles whose arrays are kept open: blocks go from north to south, so a tile is needed for a few of them only.
+
+The memory of writing a map is a block of `BLOCK_ROWS` rows in the type of the predictions and in that of the map, one
+tile's rows, and GDAL's cache: it grows with the width of the zone (at 10 m up to 67,000 pixels, 135 MB of float32), not
+with the number of its tiles or rows."""
+
+HOLES_FILE = "holes.geojson"
+"""Beside a map that has holes: the cell of each tile that is not in it, with its state and the reason."""
+
 MAP_PICTURE_SIDE = 640
 """A map is looked at longer than a tile."""
 
@@ -41,49 +58,39 @@ def map_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     """`maps` of a project, partitioned by zone."""
     prefix, store = loaded.project.name, tile_store(loaded)
 
-    @dg.asset(
-        key_prefix=prefix,
-        group_name=prefix,
+    key = dg.AssetKey([prefix, "maps"])
+    predictions = dg.AssetDep(dg.AssetKey([prefix, "predictions"]), partition_mapping=dg.AllPartitionMapping())
+    spec = dg.AssetSpec(
+        key, deps=[predictions], description=DESCRIPTION, group_name=prefix, kinds={"cog"}, skippable=True
+    )
+
+    @dg.multi_asset(
+        name=f"{prefix}__maps",
+        specs=[spec.with_io_manager_key("cog_io_manager")],
         partitions_def=zone_partitions(prefix),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        io_manager_key="cog_io_manager",
-        deps=[dg.AssetDep(dg.AssetKey([prefix, "predictions"]), partition_mapping=dg.AllPartitionMapping())],
-        kinds={"cog"},
         pool=pool(prefix, "map"),
     )
-    def maps(context: dg.AssetExecutionContext) -> None:
-        """One COG a zone on one pixel lattice; every place belongs to one map."""
+    def maps(context: dg.AssetExecutionContext) -> Iterator[None]:
+        failed: dict[str, str] = {}
         with run_log(loaded, context):
             for zone in context.partition_keys:
-                with noting_failure(store, "maps", zone):
-                    said = metadata_of(store, make_map(loaded, store, int(zone)))
-                context.add_asset_metadata(said, asset_key=context.asset_key, partition_key=zone)
+                try:
+                    with noting_failure(store, "maps", zone):
+                        record = make_map(loaded, store, int(zone))
+                    event = materialization(store, key, zone, record, {}, code_version=CODE_VERSION, picture=True)
+                    context.log_event(event)
+                except EoAssetsError as error:
+                    failed[zone] = str(error)
+                    told = {"failed": str(error), "run": context.run.run_id}
+                    context.log_event(dg.AssetObservation(key, partition=zone, metadata=told))
+            if failed:
+                said = "; ".join(failed.values())
+                raise dg.Failure(said, metadata={"failed": dg.MetadataValue.json(failed)}, allow_retries=False)
+        return
+        yield  # As for the tile stages: a zone without a map is never stamped, and keeps no other from its own.
 
     return [maps]
-
-
-@dataclass(frozen=True, slots=True)
-class ZoneTiles:
-    """The tiles of a zone's map: those with a prediction, empty ones, and those that are missing, with the reason."""
-
-    tiles: tuple[Tile, ...]
-    records: dict[str, OutputRecord]
-    missing: dict[str, str]
-
-
-def zone_tiles(loaded: LoadedProject, store: TileStore, epsg: int) -> ZoneTiles:
-    """Look up what a zone's map can be made of; only predictions that are up to date count."""
-    walk = tile_walk(loaded)
-    stage = walk.selected(["predictions"])[0]
-    tiles = [tile for tile in tiles_of(store) if tile.epsg == epsg]
-    records, missing = {}, {}
-    for tile in tiles:
-        state = walk.state(stage, tile)
-        if state.good and state.record is not None:
-            records[tile.name] = state.record
-        else:
-            missing[tile.name] = state.reason
-    return ZoneTiles(tuple(tiles), records, missing)
 
 
 def map_name(loaded: LoadedProject, epsg: int) -> str:
@@ -102,9 +109,9 @@ def wanted_map(loaded: LoadedProject, store: TileStore, epsg: int) -> Wanted:
 
 
 def make_map(loaded: LoadedProject, store: TileStore, epsg: int) -> OutputRecord:
-    """Commit and publish a zone's map, unless it is up to date."""
+    """Commit and publish a zone's map, unless it is up to date. Its numbers tell the tiles' states as they are now."""
     everything, zone = tiles_of(store), zone_tiles(loaded, store, epsg)
-    _keep_what_is_shown(store, zone, epsg)
+    keep_what_is_shown(store, zone, epsg)
     record = ensure(
         store,
         "maps",
@@ -114,39 +121,21 @@ def make_map(loaded: LoadedProject, store: TileStore, epsg: int) -> OutputRecord
     )
     # Published even when nothing changed: a process that died between commit and publishing is made good.
     store.store.publish(store.path(record) / map_name(loaded, epsg), published_map(loaded, epsg))
-    return record
-
-
-def _keep_what_is_shown(store: TileStore, zone: ZoneTiles, epsg: int) -> None:
-    """Refuse to put a map with new holes in the place of one that shows those tiles: the published map stays."""
-    live = store.record("maps", str(epsg))
-    lost = {name: zone.missing[name] for name in live.inputs if name in zone.missing} if live else {}
-    if lost:
-        first, reason = next(iter(lost.items()))
-        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        raise StoreError(
-            f"maps of zone {epsg}: the published map shows {first}{more}, which can't be shown now ({reason}); it is "
-            f"kept. Mend the tiles and run again, or delete {store.record_path('maps', str(epsg))} to accept the holes"
-        )
+    return replace(record, numbers={**record.numbers, **zone_metadata(zone)})
 
 
 def _wanted(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) -> Wanted:
-    if not zone.records:
-        first, reason = next(iter(zone.missing.items()), ("no tile", "the zone has none"))
-        raise StoreError(
-            f"maps: none of the zone's {len(zone.tiles)} tiles has predictions ({first}: {reason}); run them first: "
-            "--only predictions"
-        )
+    check_coverage(loaded, zone)
     project = loaded.project
     inputs = {name: record.digest for name, record in zone.records.items()}
     settings = {
-        "maps": project.maps.model_dump(mode="json"),
+        "maps": project.maps.model_dump(mode="json", exclude={"min_coverage"}),
         "prediction": project.predictions.name,
         "sources": list(project.sources),
         "tiles": {tile.name: tile_settings(tile) for tile in zone.tiles},
         "other_zones": {t.name: tile_settings(t) for t in everything if t.epsg != zone.tiles[0].epsg},
     }
-    return Wanted(recipe("maps", settings, "1", inputs), inputs)
+    return Wanted(recipe("maps", settings, CODE_VERSION, inputs), inputs)
 
 
 def _write_map(
@@ -165,16 +154,17 @@ def _write_map(
         description=loaded.project.predictions.name,
     )
     _quicklook(path, loaded)
+    if zone.found.holes:
+        (path.parent / HOLES_FILE).write_text(json.dumps(holes_geojson(zone.found, zone.tiles)))
     shifts = {tile.name: list(place(tile, lattice).shift) for tile in zone.tiles}
     return {
         "tiles": len(zone.tiles),
-        "empty_tiles": sum(record.empty for record in zone.records.values()),
-        "missing_tiles": zone.missing,
+        **zone_metadata(zone),
         "height_px": lattice.shape[0],
         "width_px": lattice.shape[1],
         "valid_share": round(summary.valid_share, 4),
         "mean": summary.mean,
-        "shifted_tiles": {name: shift for name, shift in shifts.items() if any(shift)},
+        "shifted_tiles": first_of({name: shift for name, shift in shifts.items() if any(shift)}),
     }
 
 
@@ -182,31 +172,43 @@ def _blocks(
     loaded: LoadedProject, store: TileStore, zone: ZoneTiles, lattice: Lattice, everything: Sequence[Tile]
 ) -> Iterator[tuple[slice, NDArray[np.generic]]]:
     project = loaded.project
-    arrays = {
-        name: open_array(store.path(record), DATA_TIMELESS, project.predictions.name)
-        for name, record in zone.records.items()
-        if not record.empty
-    }
     claims = foreign_claims(lattice, everything)
 
-    def read(tile: Tile, rows: slice) -> NDArray[np.generic] | None:
-        return np.asarray(arrays[tile.name][rows, :, 0]) if tile.name in arrays else None
+    @lru_cache(maxsize=OPEN_TILES)
+    def array(name: str) -> Any:
+        return open_array(store.path(zone.records[name]), DATA_TIMELESS, project.predictions.name)
 
-    source_nodata = project.predictions.nodata
+    def read(tile: Tile, rows: slice) -> NDArray[np.generic] | None:
+        record = zone.records.get(tile.name)
+        return None if record is None or record.empty else np.asarray(array(tile.name)[rows, :, 0])
+
     for rows in lattice.row_blocks(BLOCK_ROWS):
         block = mosaic_rows(
-            lattice, zone.tiles, rows, read, dtype=project.predictions.dtype, nodata=source_nodata, claims=claims
-        )
-        yield (
+            lattice,
+            zone.tiles,
             rows,
-            finish(
-                block,
-                rounding=project.maps.rounding,
-                dtype=project.maps.dtype,
-                source_nodata=source_nodata,
-                nodata=project.maps.nodata,
-            ),
+            read,
+            dtype=project.predictions.dtype,
+            nodata=project.predictions.nodata,
+            claims=claims,
         )
+        yield rows, _finished(loaded, block)
+
+
+def _finished(loaded: LoadedProject, block: NDArray[np.generic]) -> NDArray[np.generic]:
+    """A block as the map's type, some columns at a time: what a cast takes on the way does not grow with the zone."""
+    settings = loaded.project.maps
+    result = np.empty(block.shape, dtype=settings.dtype)
+    for start in range(0, block.shape[1], CAST_COLUMNS):
+        columns = slice(start, start + CAST_COLUMNS)
+        result[:, columns] = finish(
+            block[:, columns],
+            rounding=settings.rounding,
+            dtype=settings.dtype,
+            source_nodata=loaded.project.predictions.nodata,
+            nodata=settings.nodata,
+        )
+    return result
 
 
 def _tags(loaded: LoadedProject, zone: ZoneTiles) -> dict[str, str]:
@@ -215,7 +217,7 @@ def _tags(loaded: LoadedProject, zone: ZoneTiles) -> dict[str, str]:
         "TITLE": f"{project.name} {project.year}: {project.predictions.name}",
         "SOURCES": "; ".join(project.sources),
         "TILES": ", ".join(sorted(zone.records)),
-        "MISSING_TILES": json.dumps(zone.missing),
+        "MISSING_TILES": json.dumps(zone.found.holes),
         "SOFTWARE": "eo-assets",
     }
 

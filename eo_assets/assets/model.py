@@ -11,7 +11,7 @@ import numpy as np
 
 from eo_assets.assets.model_card import model_card
 from eo_assets.assets.shared_outputs import Wanted, ensure, live_record
-from eo_assets.assets.training_data import BLOCK_IDS, COLUMNS_FILE, WEIGHTS
+from eo_assets.assets.training_data import BLOCK_IDS, COLUMNS_FILE, TILES_FILE, WEIGHTS
 from eo_assets.core import model as modelling
 from eo_assets.core.recipe import recipe
 from eo_assets.errors import ModelError
@@ -23,6 +23,8 @@ from resources.object_store import checksum
 from resources.tile_store import OutputRecord, TileStore
 
 METRICS_FILE, CARD_FILE = "metrics.json", "model_card.md"
+TRAINED_ON_FILE = "trained_on.json"
+"""The tiles whose samples a model was trained on, all of them by name, and the digest of the training data."""
 
 
 def read_metrics(store: TileStore, record: OutputRecord) -> dict[str, Any]:
@@ -57,17 +59,25 @@ def _write_trained(loaded: LoadedProject, store: TileStore, folder: Path) -> dic
     source = store.path(samples)
     columns = tuple(json.loads((source / COLUMNS_FILE).read_text()))
     weights = np.load(source / f"{WEIGHTS}.npy") if (source / f"{WEIGHTS}.npy").exists() else None
-    tables = (np.load(source / f"{name}.npy") for name in (FEATURES, loaded.project.reference.name, BLOCK_IDS))
+    features = np.load(source / f"{FEATURES}.npy", mmap_mode="r")
+    labels, blocks = (np.load(source / f"{name}.npy") for name in (loaded.project.reference.name, BLOCK_IDS))
     split = settings.split
     training = modelling.Training(settings.kind, settings.parameters, split.train_fraction, split.seed)
-    trained = modelling.train(modelling.Samples(*tables, weights), columns, training)
+    trained = modelling.train(modelling.Samples(features, labels, blocks, weights), columns, training)
     signature = expected_signature(loaded.project, columns, trained.classes)
-    trained.booster.save_model(folder / MODEL_FILE)
+    (folder / MODEL_FILE).write_text(modelling.model_text(trained.booster))
     (folder / SIGNATURE_FILE).write_text(json.dumps(signature.as_json(), indent=1))
     metrics = {"scores": trained.metrics, "importances": trained.importances}
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
-    (folder / CARD_FILE).write_text(model_card(loaded, signature, trained.metrics, trained.importances, samples))
-    return {"samples": samples.numbers["samples"], "columns": len(columns), **_headline(trained)}
+    tiles = json.loads((source / TILES_FILE).read_text())
+    (folder / TRAINED_ON_FILE).write_text(json.dumps({"training_data": samples.digest, "tiles": tiles}, indent=1))
+    (folder / CARD_FILE).write_text(model_card(loaded, signature, trained.metrics, trained.importances, samples, tiles))
+    return {
+        "samples": samples.numbers["samples"],
+        "trained_on_tiles": len(tiles),
+        "columns": len(columns),
+        **_headline(trained),
+    }
 
 
 def _write_reused(loaded: LoadedProject, store: TileStore, folder: Path) -> dict[str, Any]:
@@ -80,6 +90,8 @@ def _write_reused(loaded: LoadedProject, store: TileStore, folder: Path) -> dict
         raise ModelError(f"{loaded.file}: model.source: {model} does not fit this project: {difference}")
     shutil.copyfile(model, folder / MODEL_FILE)
     shutil.copyfile(beside, folder / SIGNATURE_FILE)
+    if (trained_on := model.with_name(TRAINED_ON_FILE)).is_file():
+        shutil.copyfile(trained_on, folder / TRAINED_ON_FILE)
     (folder / METRICS_FILE).write_text(json.dumps({"scores": {}, "importances": {}}))
     return {"source": str(model)}
 

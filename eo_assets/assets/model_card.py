@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eo_assets.core.model import Signature
@@ -49,16 +49,17 @@ def model_card(
     metrics: Metrics,
     importances: Mapping[str, float],
     samples: OutputRecord,
+    tiles: Sequence[str],
 ) -> str:
     """What the model is, what it was made from, how good it is, and what it must not be used for."""
     project = loaded.project
-    tiles = samples.numbers.get("tiles", [])
     return "\n".join(
         [
             f"# {project.name} {project.year}: {project.model.kind} of {project.reference.name}",
             "",
             f"Trained on {samples.numbers.get('samples', 0):,} samples of {len(tiles)} tiles ({', '.join(tiles[:8])}"
             f"{', ...' if len(tiles) > 8 else ''}), seed {project.sampling.seed}.",
+            *([f"trained_on.json beside this card names all {len(tiles)}."] if len(tiles) > 8 else []),
             f"Training data {samples.digest[:12]}. Offset handling: {'; '.join(signature.offset_handling)}.",
             "",
             "## Scores",

@@ -1,5 +1,6 @@
 """What a run over tiles tells Dagster: an event a finished (stage, tile), a reason on a failed one's partition."""
 
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ import dagster as dg
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.backfills import BACKFILL_TAG
 from eo_assets.assets.outputs import materialization
+from eo_assets.errors import StorageRefused
 from eo_assets.partitions import select
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.tile_store import OutputRecord
@@ -41,6 +43,7 @@ class TileEvents:
         self._told = {stage: told_digests(context.instance, key) for stage, key in known.items()}
         self._quiet: dict[str, set[str]] = {}
         self._failed: dict[str, str] = {}
+        self._refusal = ""
         self._counts: Counter[str] = Counter()
 
     def __enter__(self) -> "TileEvents":
@@ -86,7 +89,10 @@ class TileEvents:
         deque(self._context.op_execution_context.consume_events(), maxlen=0)
 
     def _failure(self, outcome: StageOutcome) -> None:
-        self._walk.store.note_failure(outcome.stage, outcome.tile, outcome.reason)
+        if outcome.refused:
+            self._refusal = f"{outcome.stage} of {outcome.tile}: {outcome.reason}"
+        with contextlib.suppress(StorageRefused):  # what can't be written down is still told
+            self._walk.store.note_failure(outcome.stage, outcome.tile, outcome.reason)
         told = {"failed": outcome.reason, "run": self._context.run.run_id}
         self._log(dg.AssetObservation(self._keys[outcome.stage], partition=outcome.tile, metadata=told))
         told_one_by_one = len(self._failed) < TOLD_FAILURES
@@ -116,11 +122,13 @@ class TileEvents:
         if not failed and not blocked:
             return
         first = "".join(f"\n  {name}: {reason}" for name, reason in list(self._failed.items())[:10])
-        raise dg.Failure(
+        failure = dg.Failure(
             f"{failed} failed, {blocked} blocked behind them; every other tile is done.{first}",
             metadata={"failed": dg.MetadataValue.json(self._failed), "blocked": blocked},
             allow_retries=False,
         )
+        # Not what single tiles met is the cause then, and nothing that is launched later would fare better.
+        raise failure from (StorageRefused(self._refusal) if self._refusal else None)
 
 
 def told_digests(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, str]:

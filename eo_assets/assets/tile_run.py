@@ -65,7 +65,8 @@ def run_tiles(
     """
     yield from known_outcomes(walk, plan, stages)
     undelivered: dict[str, str] = {}
-    work = _work(plan, stages, order, undelivered)
+    store = _StoreWatch()
+    work = store.while_writable(_work(plan, stages, order, undelivered))
     with closing(map_tiles(walk, work, lambda item: needs(walk, item))) as walked:
         for finished in walked:
             if finished is None:
@@ -74,7 +75,40 @@ def run_tiles(
             tile = finished.work.tile
             if tile.name in undelivered and "tiffs" in stages:
                 yield StageOutcome("tiffs", tile.name, "failed", undelivered[tile.name])
-            yield from finished.result if finished.result is not None else _after_loss(walk, finished)
+            yield from store.watch(finished.result if finished.result is not None else _after_loss(walk, finished))
+    yield from store.not_begun(walk, plan, stages)
+
+
+class _StoreWatch:
+    """Ends a run whose store can't be written any more: the next tile would fail as the last one did.
+
+    What the service is making meanwhile is not lost, a later run takes it up.
+    """
+
+    def __init__(self) -> None:
+        self._refusal = ""
+        self._begun: set[str] = set()
+
+    def watch(self, outcomes: Iterable[StageOutcome]) -> Iterator[StageOutcome]:
+        """Hand on outcomes, and learn from them."""
+        for outcome in outcomes:
+            self._refusal = outcome.reason if outcome.refused else self._refusal
+            yield outcome
+
+    def while_writable(self, work: Work) -> Work:
+        """Hand on work until the store refuses."""
+        for item in work:
+            if self._refusal:
+                return
+            self._begun.update([item.tile.name] if item is not None else [])
+            yield item
+
+    def not_begun(self, walk: Walk, plan: TilePlan, stages: Sequence[str]) -> Iterator[StageOutcome]:
+        """What is known of the tiles that nobody tried, if there are any."""
+        left = [tile for tile in (*plan.to_order, *plan.ready) if tile.name not in self._begun]
+        for tile, states in walk.survey(stages, left) if self._refusal else ():
+            for stage, state in states.items():
+                yield state if state.good else StageOutcome(stage, tile.name, "blocked", f"not tried: {self._refusal}")
 
 
 def task_limits(loaded: LoadedProject) -> TaskLimits:

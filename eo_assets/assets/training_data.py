@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.shared_outputs import Wanted, ensure
 from eo_assets.core import points, sampling, time_axis
+from eo_assets.core.completeness import Completeness, first_of
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
 from eo_assets.errors import ModelError
@@ -22,11 +23,15 @@ from eo_assets.project import LoadedProject, PointsReference
 from eo_assets.stages.build import tile_walk
 from eo_assets.stages.features import FEATURES, feature_plan
 from eo_assets.stages.samples import PIXELS
+from eo_assets.stages.tile_states import survey_tiles
 from resources.eopatch_files import DATA, DATA_TIMELESS, open_array, read_timestamps
 from resources.point_table import read_points
+from resources.row_file import row_file
 from resources.tile_store import OutputRecord, TileStore
 
-COLUMNS_FILE, TILES_FILE = "columns.json", "tiles.json"
+COLUMNS_FILE, TILES_FILE, LEFT_OUT_FILE = "columns.json", "tiles.json", "left_out.json"
+"""The names of the features' columns, of the tiles by TILE_IDS, and why other tiles that were wanted have no rows."""
+
 TILE_IDS, BLOCK_IDS = "TILE_IDS", "BLOCK_IDS"
 SAMPLE_IDS, WEIGHTS, DATES = "SAMPLE_IDS", "WEIGHTS", "DATES"
 """What points say beside their labels, a row each: their ids as texts, float32 weights, days (NaT: none known)."""
@@ -34,10 +39,10 @@ SAMPLE_IDS, WEIGHTS, DATES = "SAMPLE_IDS", "WEIGHTS", "DATES"
 
 @dataclass(frozen=True, slots=True)
 class SampledTiles:
-    """The tiles of a training set: those used, and why others that were wanted are not among them."""
+    """The tiles of a training set: those used, and the state of all that were wanted."""
 
     used: tuple[Tile, ...]
-    left_out: dict[str, str]
+    found: Completeness
 
 
 def sampling_tiles(loaded: LoadedProject, store: TileStore, tiles: Sequence[Tile]) -> list[Tile]:
@@ -56,19 +61,13 @@ def sampling_tiles(loaded: LoadedProject, store: TileStore, tiles: Sequence[Tile
 
 def sampled_tiles(loaded: LoadedProject, store: TileStore) -> SampledTiles:
     """Which of the wanted tiles have samples that are up to date and not empty."""
-    walk = tile_walk(loaded)
-    stage = walk.selected(["samples"])[0]
-    used, left_out = [], {}
-    for tile in sampling_tiles(loaded, store, tiles_of(store)):
-        state = walk.state(stage, tile)
-        if state.good and not (state.record and state.record.empty):
-            used.append(tile)
-        else:
-            left_out[tile.name] = state.reason
+    tiles = sampling_tiles(loaded, store, tiles_of(store))
+    found, _ = survey_tiles(tile_walk(loaded), "samples", tiles)
+    used = tuple(tile for tile in tiles if found.states[tile.name] == "present")
     if not used:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:3])
+        reasons = "; ".join(f"{name}: {found.told(name)}" for name in list(found.states)[:3])
         raise ModelError(f"no tile has samples ({reasons}); run them first: --only samples, or widen sampling.tiles")
-    return SampledTiles(tuple(used), left_out)
+    return SampledTiles(used, found)
 
 
 def wanted_training_data(loaded: LoadedProject, store: TileStore) -> Wanted:
@@ -96,26 +95,50 @@ def _wanted(loaded: LoadedProject, store: TileStore, tiles: SampledTiles) -> Wan
 
 
 def _write_table(loaded: LoadedProject, store: TileStore, tiles: SampledTiles, folder: Path) -> dict[str, Any]:
+    """Tile after tile: the features go to their file at once, the other columns (some 40 bytes a row) at the end.
+
+    Memory: the samples of one tile three times and those columns, whatever the number of tiles.
+    """
     project = loaded.project
     samples = {tile.name: store.live("samples", tile.name) for tile in tiles.used}
     dates = time_axis.common_dates({name: time_axis.labels(read_timestamps(path)) for name, path in samples.items()})
     features = feature_plan(project.features, project.eopatches.data[project.features.bands].source).names
-    parts = [_tile_table(loaded, tile, index, samples[tile.name]) for index, tile in enumerate(tiles.used)]
-    table = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    numbers: dict[str, Any] = {}
-    if isinstance(project.reference.source, PointsReference):
-        table, numbers = _each_point_once(table, project.imagery.time_interval)
-    for name, values in table.items():
+    points_once = _PointsOnce() if isinstance(project.reference.source, PointsReference) else None
+    parts = []
+    with row_file(folder / f"{FEATURES}.npy") as rows:
+        for index, tile in enumerate(tiles.used):
+            part = _tile_table(loaded, tile, index, samples[tile.name])
+            if points_once is not None:
+                part = points_once.take(part)
+            rows.append(part.pop(FEATURES))
+            parts.append(part)
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for name, values in columns.items():
         np.save(folder / f"{name}.npy", values, allow_pickle=False)
     (folder / COLUMNS_FILE).write_text(json.dumps(time_axis.columns(dates, features), indent=1))
     (folder / TILES_FILE).write_text(json.dumps([tile.name for tile in tiles.used], indent=1))
+    if tiles.found.holes:
+        (folder / LEFT_OUT_FILE).write_text(json.dumps(_left_out(tiles), indent=1))
+    numbers = points_once.numbers(columns[DATES], project.imagery.time_interval) if points_once else {}
+    return {"samples": rows.rows, **numbers, **tiles_metadata(tiles), "dates": list(dates)}
+
+
+def tiles_metadata(tiles: SampledTiles) -> dict[str, Any]:
+    """How many tiles were wanted, used and why not, with the first names of each: whole lists lie in the output."""
+    counts = {f"{state}_tiles": count for state, count in tiles.found.counts.items() if state != "present"}
     return {
-        "samples": len(table[TILE_IDS]),
-        **numbers,
-        "tiles": [tile.name for tile in tiles.used],
-        "left_out": tiles.left_out,
-        "dates": list(dates),
+        "wanted_tiles": len(tiles.found.states),
+        "used_tiles": len(tiles.used),
+        **counts,
+        "tiles": first_of([tile.name for tile in tiles.used]),
+        "left_out": first_of(_left_out(tiles)),
     }
+
+
+def _left_out(tiles: SampledTiles) -> dict[str, str]:
+    """The wanted tiles that are not in the table, and why."""
+    used = {tile.name for tile in tiles.used}
+    return {name: tiles.found.told(name) for name in tiles.found.states if name not in used}
 
 
 def _tile_table(loaded: LoadedProject, tile: Tile, index: int, folder: Path) -> dict[str, NDArray[Any]]:
@@ -141,17 +164,28 @@ def _tile_table(loaded: LoadedProject, tile: Tile, index: int, folder: Path) -> 
     return rows
 
 
-def _each_point_once(
-    table: dict[str, NDArray[Any]], interval: tuple[dt.date, dt.date]
-) -> tuple[dict[str, NDArray[Any]], dict[str, int]]:
-    """The table without the points that an earlier tile has too, where cells overlap; and what to tell of its points.
+class _PointsOnce:
+    """Takes each point where it first occurs, tile after tile, where cells overlap; and says what it left.
 
     Cells of two zones overlap along the zones' edge, and those of some grids everywhere.
     """
-    first = points.once(table[SAMPLE_IDS])
-    rows = {name: values[first] for name, values in table.items()}
-    numbers = {
-        "points_in_several_tiles": len(table[SAMPLE_IDS]) - len(first),
-        "points_outside_interval": int(points.outside(rows[DATES], *interval).sum()),
-    }
-    return rows, numbers
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._repeated = 0
+
+    def take(self, rows: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The rows of a tile without the points that it, or an earlier tile, has already."""
+        ids = rows[SAMPLE_IDS]
+        first = points.once(ids)
+        first = first[[name not in self._seen for name in ids[first].tolist()]] if len(first) else first
+        self._seen.update(ids[first].tolist())
+        self._repeated += len(ids) - len(first)
+        return {name: values[first] for name, values in rows.items()}
+
+    def numbers(self, dates: NDArray[Any], interval: tuple[dt.date, dt.date]) -> dict[str, int]:
+        """What to tell of the points of a table with these dates."""
+        return {
+            "points_in_several_tiles": self._repeated,
+            "points_outside_interval": int(points.outside(dates, *interval).sum()),
+        }

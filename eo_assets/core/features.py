@@ -30,16 +30,22 @@ def feature_stack(
     for all valid. Returns (time, y, x, feature). Reflectance and index are float64 until the last cast, so the result
     does not depend on how the bands are stored. An index whose bands add up to zero is NaN.
     """
+    stack = np.empty((*digital_numbers.shape[:-1], len(plan.names)), dtype=np.float32)
+    for date, numbers in enumerate(digital_numbers):  # float64 of one date at a time
+        _fill(stack[date], numbers, factor, plan)
+        if valid is not None:
+            stack[date][~valid[date]] = np.nan
+    return stack
+
+
+def _fill(columns: NDArray[np.float32], digital_numbers: NDArray[Any], factor: float, plan: FeaturePlan) -> None:
+    """The columns (y, x, feature) of one date."""
     needed = sorted({band for pair in plan.indices for band in pair} | set(plan.bands))
     values = {band: digital_numbers[..., band].astype(np.float64) * factor for band in needed}
-    stack = np.empty((*digital_numbers.shape[:-1], len(plan.names)), dtype=np.float32)
     for column, (first, second) in enumerate(plan.indices):
-        stack[..., column] = normalized_difference(values[first], values[second])
+        columns[..., column] = normalized_difference(values[first], values[second])
     for column, band in enumerate(plan.bands, start=len(plan.indices)):
-        stack[..., column] = values[band]
-    if valid is not None:
-        stack[~valid] = np.nan
-    return stack
+        columns[..., column] = values[band]
 
 
 def normalized_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -61,6 +61,16 @@ class Month:
         """What an approval still covers, not counting the spending `besides`."""
         drawn = (s.counted for s in self.spendings.values() if s.approval == approval.id and s.id != besides)
         return approval.units - sum(drawn)
+
+    def unapproved(self, services: Collection[str], since: str = "") -> float:
+        """What these services have taken or reserved since a time (ISO 8601, UTC) without drawing on an approval."""
+        mine = (s for s in self.spendings.values() if s.service in services and not s.approval and s.created >= since)
+        return sum(spending.counted for spending in mine)
+
+    def allowed(self, services: Collection[str]) -> float:
+        """What the largest approval still covers if all that was spent after it without an approval drew on it too."""
+        left = (self.left_of(given) - self.unapproved(services, given.created) for given in self.approvals)
+        return max(left, default=0.0)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

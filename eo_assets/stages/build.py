@@ -96,7 +96,7 @@ def tile_walk(loaded: LoadedProject, *, rebuy: Collection[str] = ()) -> Walk:
         _reference(loaded),
         EOPatchesStage(project.imagery, project.eopatches),
         features,
-        Samples(project.sampling, project.reference, dates),
+        Samples(project.sampling, project.reference, dates, len(features.plan.names)),
         PredictionsStage(project.predictions, features.plan.names, dates, expected_signature(project)),
     )
     return Walk(stages, tile_store(loaded), frozenset(rebuy))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,9 +32,19 @@ from resources.eopatch_files import (
     to_digital_numbers,
     write_header,
 )
+from resources.heap import give_back
 from resources.tile_store import OutputRecord
 
 Frames = NDArray[Any]
+STANDS_FOR = "stands_for"
+"""A number of tiffs that are not there: the stage whose adopted output they stand before."""
+
+GDAL_CACHE = 256 << 20
+"""Bytes of decoded blocks that GDAL keeps. Unless told, it takes a twentieth of the machine and keeps whole tiles; less
+than one row of blocks of all bands has every block decoded again for each block of rows."""
+
+BASE = 350 << 20
+"""Bytes of a worker that has done nothing yet: Ray, rasterio, LightGBM and what they bring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +63,11 @@ class EOPatchesStage:
     cpus: ClassVar[float] = 1.0
 
     def memory_bytes(self, tile: Tile) -> int:
-        """A few copies of one block: all dates and bands of `ROWS` rows."""
-        values = self.imagery.expected_dates * ROWS * tile.shape[1] * len(self.imagery.tiff_outputs)
-        return (350 << 20) + 12 * values
+        """GDAL's cache, and of the largest data feature one block as read, as stored, and compressed."""
+        pixels = self.imagery.expected_dates * ROWS * tile.shape[1]
+        blocks = max((len(bands.source) * _bytes_a_value(bands) for bands in self.eopatches.data.values()), default=0)
+        delivered = 2 * self.imagery.expected_dates * tile.shape[0] * tile.shape[1] * len(self.imagery.tiff_outputs)
+        return BASE + min(GDAL_CACHE, delivered) + pixels * blocks
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
         """How tiffs become features."""
@@ -71,6 +83,12 @@ class EOPatchesStage:
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Write every data feature and mask; all-invalid tiles are empty."""
         folder = inputs["tiffs"]
+        if STANDS_FOR in inputs.records["tiffs"].numbers:
+            raise TileError(
+                f"the tiffs of {tile.name} were never here, only its EOPatch was adopted, and what the project asks of "
+                f"an EOPatch has changed since; delete {tile.name}.json under _commits in the folder of the tiffs to "
+                "order them, or adopt an EOPatch that fits"
+            )
         # A delivery that tells no date has the one that it was bought for, whatever the project asks for now.
         bought_for = dt.datetime.fromisoformat(inputs.records["tiffs"].numbers["first_date"]).date()
         order, timestamps = self._kept(tile, *ascending(read_dates(folder, bought_for)))
@@ -78,15 +96,13 @@ class EOPatchesStage:
         if not timestamps:
             return StageResult({"dates": 0}, empty="every date is excluded (imagery.exclude)")
         with contextlib.ExitStack() as stack:
+            stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
             tiffs = _Tiffs(folder, order, stack)
             for name, bands in self.eopatches.data.items():
                 _write_bands(output, name, bands, tiffs, tile)
             shares = {name: _write_mask(output, name, mask, tiffs, tile) for name, mask in self.eopatches.masks.items()}
-        rounded = {f"valid_share_{name}": round(share, 4) for name, share in shares.items()}
-        numbers = {"dates": len(timestamps), **rounded}
-        if shares and not any(shares.values()):
-            return StageResult(numbers, empty="no pixel of any date is valid")
-        return StageResult(numbers)
+        give_back()
+        return _result(timestamps, shares)
 
     def _kept(self, tile: Tile, order: list[int], timestamps: list[dt.datetime]) -> tuple[list[int], list[dt.datetime]]:
         """The frames of dates that are not excluded."""
@@ -102,11 +118,23 @@ class _Tiffs:
         self._folder, self._order, self._stack = folder, order, stack
         self._open: dict[str, Any] = {}
 
+    @property
+    def dates(self) -> int:
+        """How many dates each read has."""
+        return len(self._order)
+
+    def stack(self, outputs: Sequence[str], rows: slice) -> Frames:
+        """(time, rows, x, band) of several tiffs, in the type that holds them all; one band's copy at a time."""
+        first = self.read(outputs[0], rows)
+        dtype = np.result_type(*(self._opened(output).dtypes[0] for output in outputs))
+        block = np.empty((*first.shape, len(outputs)), dtype=dtype)
+        for band, output in enumerate(outputs):
+            block[..., band] = self.read(output, rows) if band else first
+        return block
+
     def read(self, output: str, rows: slice) -> Frames:
         """(time, rows, x) in the tiff's own type."""
-        if output not in self._open:
-            self._open[output] = self._stack.enter_context(rasterio.open(tiff_path(self._folder, output)))
-        tiff = self._open[output]
+        tiff = self._opened(output)
         window = Window(0, rows.start, tiff.width, rows.stop - rows.start)
         try:
             return np.asarray(tiff.read([band + 1 for band in self._order], window=window))
@@ -116,23 +144,44 @@ class _Tiffs:
                 "delivery: delete the tile's record under _commits in the folder of the tiffs to have it delivered anew"
             ) from None
 
+    def _opened(self, output: str) -> Any:
+        if output not in self._open:
+            self._open[output] = self._stack.enter_context(rasterio.open(tiff_path(self._folder, output)))
+        return self._open[output]
+
+
+def _as_numbers(bands: BandStack) -> bool:
+    """Are the bands stored as the digital numbers that they were delivered as?"""
+    return Scaling(bands.factor).divisor is not None and bands.dtype == "float32"
+
+
+def _bytes_a_value(bands: BandStack) -> int:
+    """What a value of a block takes while it is read, turned and compressed, with some to spare."""
+    return 8 if _as_numbers(bands) else 4 + 3 * np.dtype(bands.dtype).itemsize
+
 
 def _write_bands(output: Path, name: str, bands: BandStack, tiffs: _Tiffs, tile: Tile) -> None:
-    scaling = Scaling(bands.factor)
-    stored_as_numbers = scaling.divisor is not None and bands.dtype == "float32"
     picture = Thumbnail(tile.shape)
-    array = None
+    shape = (tiffs.dates, *tile.shape, len(bands.source))
+    array = create_array(output, DATA, name, shape, bands.dtype, Scaling(bands.factor) if _as_numbers(bands) else None)
     for rows in row_blocks(tile.shape[0]):
-        block = np.stack([tiffs.read(band, rows) for band in bands.source], axis=-1)
-        if array is None:
-            shape = (block.shape[0], *tile.shape, block.shape[-1])
-            array = create_array(output, DATA, name, shape, bands.dtype, scaling if stored_as_numbers else None)
-        if stored_as_numbers:
-            DigitalNumbers(array).write(rows, to_digital_numbers(block, f"{name} of {tile.name}"))
-        else:
-            array[:, rows] = (block.astype(np.float64) * bands.factor).astype(bands.dtype)
-        picture.add(rows, block[-1])
+        last_date = _write_block(array, rows, bands, tiffs, f"{name} of {tile.name}")
+        picture.add(rows, last_date)
     write_true_colour(output, picture.values() * bands.factor, bands.source)
+
+
+def _write_block(array: Any, rows: slice, bands: BandStack, tiffs: _Tiffs, told: str) -> Frames:
+    """Store one block of rows; returns its last date, (rows, x, band). What it holds is gone before the next block."""
+    block = tiffs.stack(bands.source, rows)
+    if _as_numbers(bands):
+        DigitalNumbers(array).write(rows, to_digital_numbers(block, told))
+    else:
+        values = np.empty(block.shape, dtype=bands.dtype)
+        for date, numbers in enumerate(block):  # float64 of one date at a time
+            values[date] = numbers.astype(np.float64) * bands.factor
+        array[:, rows] = values
+    last_date: Frames = block[-1].copy()
+    return last_date
 
 
 def _write_mask(output: Path, name: str, mask: ValidMask, tiffs: _Tiffs, tile: Tile) -> float:
@@ -145,3 +194,25 @@ def _write_mask(output: Path, name: str, mask: ValidMask, tiffs: _Tiffs, tile: T
         array[:, rows] = valid[..., None]
         valid_pixels, pixels = valid_pixels + int(valid.sum()), pixels + valid.size
     return valid_pixels / max(1, pixels)
+
+
+def write_eopatch(
+    output: Path, eopatches: EOPatches, timestamps: list[dt.datetime], frames: Mapping[str, Any], tile: Tile
+) -> StageResult:
+    """Write an EOPatch whose features each have a source of their own, by name, that is read as tiffs are.
+
+    `timestamps` ascend, and so do the frames of the sources.
+    """
+    write_header(output, tile, timestamps)
+    for name, bands in eopatches.data.items():
+        _write_bands(output, name, bands, frames[name], tile)
+    shares = {name: _write_mask(output, name, mask, frames[name], tile) for name, mask in eopatches.masks.items()}
+    return _result(timestamps, shares)
+
+
+def _result(timestamps: list[dt.datetime], shares: Mapping[str, float]) -> StageResult:
+    rounded = {f"valid_share_{name}": round(share, 4) for name, share in shares.items()}
+    numbers = {"dates": len(timestamps), **rounded}
+    if shares and not any(shares.values()):
+        return StageResult(numbers, empty="no pixel of any date is valid")
+    return StageResult(numbers)

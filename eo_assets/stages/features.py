@@ -25,6 +25,7 @@ from resources.eopatch_files import (
     row_blocks,
     write_header,
 )
+from resources.heap import give_back
 
 FEATURES = "FEATURES"
 
@@ -46,9 +47,9 @@ class FeaturesStage:
     cpus: ClassVar[float] = 1.0
 
     def memory_bytes(self, tile: Tile) -> int:
-        """Float64 bands and the float32 columns of one block."""
-        columns = len(self.plan.names) + len(self.band_names)
-        return (350 << 20) + 16 * self.expected_dates * ROWS * tile.shape[1] * columns
+        """Of one block: the float32 columns and their compressed copy, and the bands they are made of."""
+        pixels = self.expected_dates * ROWS * tile.shape[1]
+        return (350 << 20) + pixels * (8 * len(self.plan.names) + 4 * len(self.band_names))
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -76,13 +77,18 @@ class FeaturesStage:
         write_header(output, tile, read_timestamps(folder))
         shape = (bands.shape[0], *tile.shape, len(plan.names))
         columns = create_array(output, DATA, FEATURES, shape, "float32")
-        numbers, picture, valid_values = DigitalNumbers(bands), Thumbnail(tile.shape), 0
-        for rows in row_blocks(tile.shape[0]):
+        numbers, picture = DigitalNumbers(bands), Thumbnail(tile.shape)
+
+        def make(rows: slice) -> int:
+            """Store one block of rows and count its valid values; it is gone before the next one is made."""
             valid = None if mask is None else mask[:, rows, :, 0]
             block = feature_stack(numbers.read(rows), numbers.factor, valid, plan)
             columns[:, rows] = block
-            valid_values += int((~np.isnan(block)).all(axis=-1).sum())
             picture.add(rows, block[-1, ..., :1])
+            give_back()
+            return sum(int((~np.isnan(date)).all(axis=-1).sum()) for date in block)
+
+        valid_values = sum(make(rows) for rows in row_blocks(tile.shape[0]))
         write_feature(output, picture.values()[..., 0], is_index=bool(plan.indices))
         share = valid_values / max(1, int(np.prod(shape[:3])))
         return StageResult({"dates": shape[0], "features": list(plan.names), "valid_share": round(share, 4)})

@@ -57,8 +57,8 @@ class PredictionsStage:
     cpus: ClassVar[float] = 1.0
 
     def memory_bytes(self, tile: Tile) -> int:
-        """One block of rows as a table, and the model."""
-        return (500 << 20) + 12 * self.expected_dates * ROWS * tile.shape[1] * len(self.feature_names)
+        """One block of rows as stored and as a table, and the model."""
+        return (400 << 20) + 9 * self.expected_dates * ROWS * tile.shape[1] * len(self.feature_names)
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
         """The predictions section, the order of the features and what else a model must fit."""
@@ -79,8 +79,7 @@ class PredictionsStage:
         write_header(output, tile)
         writer = _Writer(output, tile, self.predictions, signature.classes)
         for rows in row_blocks(tile.shape[0]):
-            table, valid = as_table(np.asarray(features[:, rows]))
-            writer.write(rows, predict(booster, table) if len(table) else np.empty(0), valid)
+            writer.write(rows, *_predict_rows(booster, features, rows))
         return writer.finish()
 
     def _check_fit(self, model: Signature, columns: tuple[str, ...], tile: Tile) -> None:
@@ -166,9 +165,22 @@ class _Writer:
 
 def as_table(block: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Features (time, y, x, feature) as rows (n, time * feature), and the pixels (y, x) with any value: a row each."""
-    valid = np.asarray(~np.isnan(block).all(axis=(0, 3)))
-    columns = block.shape[0] * block.shape[3]
-    return np.ascontiguousarray(block[:, valid].transpose(1, 0, 2)).reshape(int(valid.sum()), columns), valid
+    valid = np.zeros(block.shape[1:3], dtype=np.bool_)
+    for date in block:
+        valid |= ~np.isnan(date).all(axis=-1)
+    dates, width = block.shape[0], block.shape[3]
+    table = np.empty((int(valid.sum()), dates * width), dtype=block.dtype)
+    for date in range(dates):  # of the block there is one copy, the table
+        table[:, date * width : (date + 1) * width] = block[date][valid]
+    return table, valid
+
+
+def _predict_rows(
+    booster: lightgbm.Booster, features: Any, rows: slice
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Predictions of the valid pixels of a block, and which those are; the block is gone before the next one."""
+    table, valid = as_table(np.asarray(features[:, rows]))
+    return predict(booster, table) if len(table) else np.empty(0), valid
 
 
 @functools.lru_cache(maxsize=2)

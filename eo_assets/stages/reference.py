@@ -96,18 +96,9 @@ class ReferenceStage:
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Write the labels block by block, points as a table too; a tile without any label is empty."""
-        write_header(output, tile)
         told: dict[str, Any] = {}
-        array = create_array(output, DATA_TIMELESS, self.reference.name, (*tile.shape, 1), self.reference.dtype)
-        picture, known = Thumbnail(tile.shape), 0
-        for rows, values in self._blocks(tile, output, told):
-            block = checked(values, self.reference, tile)
-            array[rows] = block
-            known += int(labelled(block, self.reference.nodata).sum())
-            picture.add(rows, block)
-        write_values(output, picture.values()[..., 0], self.reference.nodata)
-        numbers = {"labelled_share": round(known / (tile.shape[0] * tile.shape[1]), 4), "labelled_pixels": known}
-        return StageResult({**numbers, **told}, empty=None if known else "no pixel has a label")
+        result = write_labels(output, tile, self.reference, self._blocks(tile, output, told))
+        return StageResult({**result.numbers, **told}, empty=result.empty)
 
     def _blocks(self, tile: Tile, output: Path, told: dict[str, Any]) -> Blocks:
         """The labels by blocks of rows; `told` is given what else there is to say of them."""
@@ -139,6 +130,21 @@ class ReferenceStage:
         assert self.service is not None
         size = rows.stop - rows.start, columns.stop - columns.start
         return self.service.process(data, self.evalscript, window_bounds(tile, rows, columns), tile.epsg, size)
+
+
+def write_labels(output: Path, tile: Tile, reference: Reference, blocks: Blocks) -> StageResult:
+    """Write a tile's labels from blocks of rows (rows, x, 1); without any label the tile is empty."""
+    write_header(output, tile)
+    array = create_array(output, DATA_TIMELESS, reference.name, (*tile.shape, 1), reference.dtype)
+    picture, known = Thumbnail(tile.shape), 0
+    for rows, values in blocks:
+        block = checked(values, reference, tile)
+        array[rows] = block
+        known += int(labelled(block, reference.nodata).sum())
+        picture.add(rows, block)
+    write_values(output, picture.values()[..., 0], reference.nodata)
+    numbers = {"labelled_share": round(known / (tile.shape[0] * tile.shape[1]), 4), "labelled_pixels": known}
+    return StageResult(numbers, empty=None if known else "no pixel has a label")
 
 
 @dataclass(slots=True)

@@ -44,6 +44,7 @@ class Samples:
     sampling: Sampling
     reference: Reference
     expected_dates: int
+    features_a_date: int
 
     name: ClassVar[str] = "samples"
     inputs: ClassVar[tuple[str, ...]] = ("features", "reference")
@@ -54,8 +55,9 @@ class Samples:
     cpus: ClassVar[float] = 1.0
 
     def memory_bytes(self, tile: Tile) -> int:
-        """A few masks of the tile and one block of features."""
-        return (350 << 20) + 24 * tile.shape[0] * tile.shape[1] + 100 * self.expected_dates * ROWS * tile.shape[1]
+        """A few masks of the tile, and one block of features as read and compressed, with what is taken of it."""
+        block = self.expected_dates * ROWS * tile.shape[1] * self.features_a_date
+        return (350 << 20) + 24 * tile.shape[0] * tile.shape[1] + 10 * block
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
         """How blocks are drawn (not which tiles are sampled) and what counts as unlabelled."""
@@ -127,8 +129,15 @@ class Samples:
 
 def _valid_somewhere(features: Any) -> NDArray[np.bool_]:
     """(y, x), True where any date has all features."""
-    blocks = (~np.isnan(features[:, rows]).any(axis=-1) for rows in row_blocks(features.shape[1]))
-    return np.concatenate([block.any(axis=0) for block in blocks])
+    return np.concatenate([_valid_rows(features[:, rows]) for rows in row_blocks(features.shape[1])])
+
+
+def _valid_rows(block: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(rows, x), True where any date has all features; one date at a time."""
+    valid = np.zeros(block.shape[1:3], dtype=np.bool_)
+    for date in block:
+        valid |= ~np.isnan(date).any(axis=-1)
+    return valid
 
 
 def _read_pixels(features: Any, pixels: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
-from eo_assets.errors import EoAssetsError, StoreError, TileError, TransientError
+from eo_assets.errors import EoAssetsError, StorageRefused, StoreError, TileError, TransientError
 from eo_assets.stages.stage import SettingsOfInputs, StageResult, TileInputs, TileStage
 from resources.eopatch_files import write_header
 from resources.record_listing import ListedRecords
@@ -38,7 +38,8 @@ class TileWork:
 class StageOutcome:
     """What became of one stage of one tile: a few numbers, never pixels.
 
-    `kept` is a paid output that is stale: used as it is until somebody asks to buy it again.
+    `kept` is a paid output that is stale: used as it is until somebody asks to buy it again. `refused`: it failed
+    because the store can't be written, as every other would.
     """
 
     stage: str
@@ -49,6 +50,7 @@ class StageOutcome:
     record: OutputRecord | None = None
     seconds: float = 0.0
     details: str = ""
+    refused: bool = False
 
     @property
     def good(self) -> bool:
@@ -163,7 +165,8 @@ class Walk:
                 # Another worker walks the same tile, one that was thought lost: its output is as good as ours.
                 return state
             told = str(error) if isinstance(error, EoAssetsError) else f"{type(error).__name__}: {error}"
-            return StageOutcome(stage.name, work.tile.name, "failed", told, details=traceback.format_exc(limit=-6))
+            details, refused = traceback.format_exc(limit=-6), isinstance(error, StorageRefused)
+            return StageOutcome(stage.name, work.tile.name, "failed", told, details=details, refused=refused)
 
     def _commit(self, stage: TileStage, work: TileWork, wanted: str) -> OutputRecord:
         records, _ = self._input_records(stage, work.tile)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ class Graph:
 
     projects: tuple[LoadedProject, ...]
     definitions: dg.Definitions
-    instance: dg.DagsterInstance = field(default_factory=dg.DagsterInstance.ephemeral)
+    instance: dg.DagsterInstance
 
     @property
     def loaded(self) -> LoadedProject:
@@ -171,7 +171,10 @@ class Graph:
 def graph_of(*projects: LoadedProject, instance: dg.DagsterInstance | None = None) -> Graph:
     """Projects side by side in one instance, a new one unless given."""
     definitions = build_definitions(projects, ray_cluster=RayCluster(workers=2))
-    return Graph(projects, definitions, instance or dg.DagsterInstance.ephemeral())
+    if instance is None:
+        # A folder of its own would be removed when the instance is forgotten, with a warning, whenever that is.
+        instance = dg.DagsterInstance.ephemeral(tempdir=f"{projects[0].project_folder}/.artifacts")
+    return Graph(projects, definitions, instance)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class World:
             ReferenceStage(reference, self.input_folder, None, ""),
             EOPatchesStage(imagery, eopatches),
             features,
-            Samples(Sampling.model_validate(self.sampling), reference, 2),
+            Samples(Sampling.model_validate(self.sampling), reference, 2, 2),
             PredictionsStage(Predictions.model_validate(self.predictions), features.plan.names, 2, self.signature),
         )
         return Walk(stages, self.store, frozenset(rebuy))

@@ -1,5 +1,6 @@
 """The driver of a run over tiles: what is known, what is worked on, what is ordered, and what becomes of a lost one."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from eo_assets.assets.tile_run import TilePlan, known_outcomes, plan_tiles, run_tiles
 from eo_assets.errors import ServiceError
-from eo_assets.stages.walk import TileWork, Walk
+from eo_assets.stages.walk import StageOutcome, TileWork, Walk
 from resources.batch_desk import Delivery
 from resources.ray_cluster import Finished, in_this_process
 
@@ -93,3 +94,26 @@ def test_what_is_known_needs_no_worker(world: Any) -> None:
     assert plan == TilePlan(plan.known, (), ())
     assert plan.known == (world.tile,)
     assert [state.stage for state in known_outcomes(world.walk(), plan, STAGES)] == list(STAGES)
+
+
+def test_a_store_that_refuses_is_asked_once_and_what_was_not_begun_is_told(world: Any) -> None:
+    """Of ten thousand tiles on a full disk one fails, not each in turn."""
+    tiles = [dataclasses.replace(world.tile, name=f"{world.tile.name}_{number}") for number in range(4)]
+    walk, begun = world.walk(), []
+
+    def on_a_full_disk(walk: Walk, work: Iterator[TileWork | None], needs: Any) -> Iterator[Any]:
+        for item in work:
+            assert item is not None
+            begun.append(item.tile)
+            full = StageOutcome("reference", item.tile.name, "failed", "the disk is full", refused=True)
+            yield Finished(item, (full,))
+
+    stages = ("reference",)
+    plan = TilePlan((), tuple(tiles), ())
+    told = [outcome for outcome in run_tiles(walk, plan, stages, on_a_full_disk, never) if outcome is not None]
+    assert begun == tiles[:1]
+    assert [(outcome.tile, outcome.status) for outcome in told] == [
+        (tiles[0].name, "failed"),
+        *((tile.name, "blocked") for tile in tiles[1:]),
+    ]
+    assert told[-1].reason == "not tried: the disk is full"

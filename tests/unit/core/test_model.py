@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import lightgbm
@@ -9,7 +10,16 @@ import numpy as np
 import pytest
 
 from eo_assets.core import model as modelling
-from eo_assets.core.model import Samples, Signature, Training, class_probabilities, first_difference, predict, train
+from eo_assets.core.model import (
+    Samples,
+    Signature,
+    Training,
+    class_probabilities,
+    first_difference,
+    model_text,
+    predict,
+    train,
+)
 from eo_assets.errors import ModelError
 
 COLUMNS = ("NDVI_2020-01-01", "B04_2020-01-01", "B08_2020-01-01")
@@ -60,7 +70,47 @@ def test_the_same_samples_and_seed_give_the_same_model() -> None:
 @pytest.mark.parametrize("name", sorted(modelling.THREAD_PARAMETERS))
 def test_threads_do_not_change_the_model(name: str) -> None:
     one, two = (train(samples(), COLUMNS, training(**{name: threads})) for threads in (1, 2))
-    assert trees(one.booster) == trees(two.booster)
+    assert model_text(one.booster) == model_text(two.booster)
+
+
+@pytest.mark.parametrize("kind", ["lightgbm_regressor", "lightgbm_classifier"])
+def test_the_file_of_a_model_is_the_same_on_1_2_and_4_threads(kind: str) -> None:
+    """Enough rows for LightGBM to share them out among threads, floats with holes, samples of rows and columns."""
+    rng = np.random.default_rng(5)
+    features = rng.normal(size=(20_000, 12)).astype(np.float32)
+    signal = features[:, 0] * 3 + features[:, 1] ** 2 + rng.normal(size=len(features))
+    features[rng.random(features.shape) < 0.1] = np.nan
+    labels = signal if kind == "lightgbm_regressor" else np.digitize(signal, [-1, 1, 3])
+    blocks = np.stack([np.full(len(features), 32630), np.arange(len(features)) // 100, np.zeros(len(features), int)], 1)
+    columns = tuple(f"f{index}" for index in range(features.shape[1]))
+    sampled = {"bagging_fraction": 0.7, "bagging_freq": 1, "feature_fraction": 0.66, "n_estimators": 4}
+    found = [
+        train(Samples(features, labels, blocks), columns, training(kind, num_threads=threads, **sampled))
+        for threads in (1, 2, 4)
+    ]
+    texts = {model_text(model.booster) for model in found}
+    assert len(texts) == 1 and "[num_threads: 0]" in texts.pop()
+    assert found[0].metrics == found[1].metrics == found[2].metrics
+
+
+def test_the_file_of_a_model_is_what_lightgbm_saves_but_for_the_threads(tmp_path: Path) -> None:
+    booster = train(samples(), COLUMNS, training(num_threads=1)).booster
+    booster.save_model(tmp_path / "model.txt")
+    assert (tmp_path / "model.txt").read_text().replace("[num_threads: 1]", "[num_threads: 0]") == model_text(booster)
+    (tmp_path / "ours.txt").write_text(model_text(booster))
+    ours = lightgbm.Booster(model_file=tmp_path / "ours.txt")
+    np.testing.assert_array_equal(predict(ours, samples().features), predict(booster, samples().features))
+
+
+def test_a_mapped_table_gives_the_same_model(tmp_path: Path) -> None:
+    table = samples(n=40_000)  # more rows than are copied at once
+    np.save(tmp_path / "features.npy", table.features)
+    mapped = dataclasses.replace(table, features=np.load(tmp_path / "features.npy", mmap_mode="r"))
+    first, second = (train(each, COLUMNS, training()) for each in (table, mapped))
+    assert model_text(first.booster) == model_text(second.booster)
+    assert first.metrics == second.metrics
+    chosen = np.arange(40_000) % 3 == 0
+    np.testing.assert_array_equal(mapped.take(chosen).features, table.features[chosen])
 
 
 def test_every_lightgbm_name_of_the_threads_is_left_out_of_recipes() -> None:

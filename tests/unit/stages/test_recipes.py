@@ -31,6 +31,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("services", {"local": {"collections": "sentinel-hub/other.yaml"}}, NOTHING),
     ("budget.max_processing_units", 1, NOTHING),
     ("budget.require_approval", True, NOTHING),
+    ("sensor", {"enabled": True, "auto_spend_up_to": 9, "seconds": 9}, NOTHING),
     ("logging", {"save": False, "show": False}, NOTHING),
     ("area.files", "other.geojson", NOTHING),
     # What is asked of the service.

@@ -1,0 +1,168 @@
+"""The vector files that make the area: which there are, which can be read, and what is used in place of one that can't.
+
+A file that can't be read is left out as long as another can. Where it could be read when the area was last made, what
+it held then goes on being used, so that nothing that was made of it is lost to a slip.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import shapely
+
+from eo_assets.errors import AreaError
+from eo_assets.project import LoadedProject
+from eo_assets.stages.build import input_folders, tile_store
+from resources.object_store import LocalFolder, version_of
+from resources.vector_files import Area, AreaFile, area_of, parts_of, read_area_file, without_sidecars
+
+FILES_FILE = "files.geojson"
+"""Beside the committed area: what each of its files gave, with its name and the sha256 of its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file of the area as it lies there: its name under `folder`, its size in bytes, a version that tells changes."""
+
+    folder: Path
+    name: str
+    size: int
+    version: str
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder / self.name
+
+    @property
+    def leaves_folder(self) -> bool:
+        """Does a link lead out of the folder? Whoever may put files there need not be shown what lies elsewhere."""
+        return not self.path.resolve().is_relative_to(self.folder.resolve())
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A file that can't be used: why, with the remedy, and whether what it held before is used in its place."""
+
+    name: str
+    reason: str
+    kept: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({'what it held before is used' if self.kept else 'it is left out'})"
+
+
+@dataclass(frozen=True)
+class FoundArea:
+    """The area that the files make, what each of them gives to it by name, and those that can't be read."""
+
+    area: Area
+    files: Mapping[str, AreaFile]
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+def listed_files(loaded: LoadedProject) -> list[ListedFile]:
+    """The files that match area.files, of the first input folder that has any; by name."""
+    for folder in input_folders(loaded):
+        listed = {folder / found.key: found for found in LocalFolder(folder).matching(loaded.project.area.files)}
+        paths = without_sidecars(list(listed))
+        if paths:
+            return [
+                ListedFile(folder, listed[path].key, listed[path].size, _version(path, listed[path].version))
+                for path in paths
+            ]
+    return []
+
+
+def find_area(loaded: LoadedProject, file: Path | None = None) -> FoundArea:
+    """The area of the project's own files, or of one other file.
+
+    Raises AreaError if there is no file, or none that can be read.
+    """
+    if file is not None:
+        return _found({file.name: read_area_file(file)})
+    listed = listed_files(loaded)
+    if not listed:
+        raise AreaError(
+            f"{loaded.file}: area.files: {loaded.project.area.files}: no file in {input_folders(loaded)[0]} matches; "
+            "put the area of interest there"
+        )
+    answers = {found.name: read_listed(found) for found in listed}
+    files = {name: answer for name, answer in answers.items() if isinstance(answer, AreaFile)}
+    reasons = {name: answer for name, answer in answers.items() if isinstance(answer, str)}
+    if not files:
+        raise AreaError(" - ".join(reasons.values()))
+    before = committed_files(loaded) if reasons else {}
+    kept = {name: before[name] for name in reasons if name in before}
+    return _found(files | kept, tuple(Unreadable(name, reason, name in kept) for name, reason in reasons.items()))
+
+
+def read_listed(found: ListedFile) -> AreaFile | str:
+    """What a file holds, or why it can't be used."""
+    if found.leaves_folder:
+        return f"{found.path}: it is a link to a file outside of {found.folder}: copy the file there"
+    return _read(found.path, found.version)
+
+
+def committed_files(loaded: LoadedProject) -> Mapping[str, AreaFile]:
+    """What each file gave to the area as it is committed, by name; nothing where it is not, or by an older version."""
+    if "://" in loaded.project_folder:
+        return {}
+    store = tile_store(loaded)
+    record = store.record("aoi", "aoi")
+    return {} if record is None else _committed(store.path(record) / FILES_FILE)
+
+
+def write_files(path: Path, files: Mapping[str, AreaFile]) -> None:
+    """What each file gives to the area, as GeoJSON."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"file": name, "sha256": file.content},
+            "geometry": json.loads(shapely.to_geojson(file.geometry)),
+        }
+        for name, file in sorted(files.items())
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def _found(files: Mapping[str, AreaFile], unreadable: Sequence[Unreadable] = ()) -> FoundArea:
+    # In the order of their contents: the union's coordinates, to the last digit, must not depend on names.
+    contents = {file.content: file for file in files.values()}
+    return FoundArea(area_of([contents[content] for content in sorted(contents)]), files, tuple(unreadable))
+
+
+def _version(path: Path, version: str) -> str:
+    """Of a shapefile together with the files that its geometry depends on."""
+    if path.suffix.lower() != ".shp":
+        return version
+    return " ".join(version_of(part.stat()) for part in parts_of(path))
+
+
+@functools.lru_cache(maxsize=256)
+def _read(path: Path, version: str) -> AreaFile | str:
+    """A run asks for the area several times: a file is read again only when it has changed."""
+    try:
+        return read_area_file(path)
+    except AreaError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: can't be read ({error.strerror or error}): check who may read it"
+
+
+@functools.lru_cache(maxsize=8)
+def _committed(path: Path) -> Mapping[str, AreaFile]:
+    """Of one attempt's folder, which never changes."""
+    if not path.exists():
+        return {}
+    features: Iterable[dict[str, dict[str, str]]] = json.loads(path.read_text())["features"]
+    return {
+        feature["properties"]["file"]: AreaFile(
+            feature["properties"]["sha256"], shapely.from_geojson(json.dumps(feature["geometry"]))
+        )
+        for feature in features
+    }
