@@ -50,7 +50,7 @@ BROKEN: dict[str, tuple[str, str]] = {
         "imagry: {}",
         "imagry: {}: unknown key: did you mean 'imagery'? known here: area, automation, budget, byoc, description, "
         "eopatches, execution, extends, features, imagery, logging, maps, model, name, predictions, reference, "
-        "sampling, services, sources, storage, year",
+        "sampling, sensor, services, sources, storage, year",
     ),
     "unknown key": (
         "area: {resolutoin: 60}",
@@ -668,5 +668,5 @@ bioc: {}
         "of the clip",
         "project.yaml: bioc: {}: unknown key: did you mean 'byoc'? known here: area, automation, budget, byoc, "
         "description, eopatches, execution, extends, features, imagery, logging, maps, model, name, predictions, "
-        "reference, sampling, services, sources, storage, year",
+        "reference, sampling, sensor, services, sources, storage, year",
     ]
