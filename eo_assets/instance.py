@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -65,8 +66,14 @@ def open_instance(*projects: LoadedProject) -> dg.DagsterInstance:
     home = dagster_home(projects[0])
     os.environ["DAGSTER_HOME"] = str(home)
     instance = dg.DagsterInstance.from_config(str(home))
-    for loaded in projects:
-        # The run queue overlooks the limit of a pool that it meets for the first time.
-        for pool in pools(loaded.project.name):
-            instance.event_log_storage.initialize_concurrency_limit_to_default(pool)
+    _make_pools_known(instance, projects)
     return instance
+
+
+def _make_pools_known(instance: dg.DagsterInstance, projects: Sequence[LoadedProject]) -> None:
+    """The run queue overlooks the limit of a pool that it meets for the first time. A limit that is set stays."""
+    events = instance.event_log_storage
+    known = {limit.name for limit in events.get_pool_limits()}
+    for name in (pool for loaded in projects for pool in pools(loaded.project.name)):
+        if name not in known:
+            events.initialize_concurrency_limit_to_default(name)

@@ -82,8 +82,7 @@ def conditions(loaded: LoadedProject) -> Mapping[str, dg.AutomationCondition]:
     if loaded.project.automation.predict_on_new_model:
         model = dg.AssetSelection.assets([loaded.project.name, "model"])
         predictions |= _new_model(model)
-        coming = Condition.in_progress() | Condition.will_be_requested()
-        maps &= ~Condition.any_deps_match(Condition.any_deps_match(coming).allow(model))
+        maps = _after_new_model(maps, model)
     else:
         training &= Condition.missing()
     return {
@@ -131,6 +130,13 @@ def _new_model(model: dg.AssetSelection) -> dg.AutomationCondition:
         & ~Condition.any_deps_in_progress()
         & ~Condition.in_progress()
     )
+
+
+def _after_new_model(maps: dg.AutomationCondition, model: dg.AssetSelection) -> dg.AutomationCondition:
+    """Maps wait while a model is being made, and one look longer: then what it predicts has been asked for."""
+    coming = Condition.in_progress() | Condition.newly_updated()
+    maps &= ~Condition.any_deps_match(Condition.any_deps_match(coming).allow(model))
+    return maps & ~maps.newly_true()
 
 
 def _pending() -> dg.AutomationCondition:

@@ -24,13 +24,25 @@ LAUNCHES: Mapping[str, tuple[str, ...]] = {
 """Every asset in the launch that makes it, in the order in which the launches follow one another."""
 
 
+DESCRIPTIONS: Mapping[str, str] = {
+    "area": "The plan: the area, its tiles, and what they will cost. Buys nothing.",
+    "plan": "The same as the area's job, by the name of the command that tells it.",
+    "tiles": "Imagery, labels, features and samples of tiles, up to what a model is trained on.",
+    "train": "One model of all samples.",
+    "predict": "Predictions of tiles with the model that is there.",
+    "map": "One map a zone of all predictions that are up to date.",
+    "publish": "The maps as a collection.",
+}
+
+
 def project_jobs(project: str) -> list[dg.UnresolvedAssetJobDefinition]:
-    """`<project>_area`, `_tiles`, `_train`, `_predict`, `_map` and `_publish`."""
+    """`<project>_area` and `_plan`, which are one, `_tiles`, `_train`, `_predict`, `_map` and `_publish`."""
+    launches = {**LAUNCHES, "plan": AREA}
     return [
         dg.define_asset_job(
             f"{project}_{name}",
-            selection=dg.AssetSelection.assets(*([project, asset] for asset in assets)),
-            description=f"Materialize {', '.join(assets)} of {project}.",
+            selection=dg.AssetSelection.assets(*([project, asset] for asset in launches[name])),
+            description=f"{told} Materializes {', '.join(launches[name])} of {project}.",
         )
-        for name, assets in LAUNCHES.items()
+        for name, told in DESCRIPTIONS.items()
     ]

@@ -76,7 +76,8 @@ def retry_schedule(loaded: LoadedProject) -> dg.ScheduleDefinition:
             context.log.warning(found.told)
         if not found.again:
             yield dg.SkipReason(found.told or "no tile has failed")
-        yield from (_request(project.name, retry) for retry in found.again)
+        tick = f"{context.scheduled_execution_time:%Y-%m-%dT%H:%M}"
+        yield from (_request(loaded, retry, f"{tick} {place}") for place, retry in enumerate(found.again))
 
     return retry_failed
 
@@ -151,8 +152,14 @@ def _to_be_bought(
     return left
 
 
-def _request(project: str, retry: Retry) -> dg.RunRequest:
+def _request(loaded: LoadedProject, retry: Retry, run_key: str) -> dg.RunRequest:
+    project = loaded.project
+    # A tile that was given up is not asked for again unless somebody says so: where it costs nothing, this does.
+    given_up = "tiffs" in retry.stages and project.service(project.imagery.collections[0].service).local
+    config = {"ops": {f"{project.name}__tile_stages": {"config": {"rebuy": list(retry.tiles)}}}}
     return dg.RunRequest(
-        asset_selection=[dg.AssetKey([project, stage]) for stage in retry.stages],
-        tags={RANGE_START: retry.tiles[0], RANGE_END: retry.tiles[-1], RETRY_TAG: project},
+        run_key,
+        run_config=config if given_up else None,
+        asset_selection=[dg.AssetKey([project.name, stage]) for stage in retry.stages],
+        tags={RANGE_START: retry.tiles[0], RANGE_END: retry.tiles[-1], RETRY_TAG: project.name},
     )

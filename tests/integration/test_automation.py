@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,8 +54,8 @@ class Daemon:
         """Tick and carry out what is asked for until nothing is; the launches, in their order."""
         self.ran = []
         for _ in range(20):
-            asked = self.tick()
-            if not asked and not self.tick():
+            asked = self.tick() or self.tick() or self.tick()
+            if not asked:
                 return self.ran
             self.carry_out(asked)
         raise AssertionError(f"it never ends: {self.ran}")
@@ -72,17 +73,24 @@ class Daemon:
         order = [*AREA, *TILES, *TRAIN, *PREDICT, "maps", "byoc_collection"]
         self.ran.append(tuple(sorted(assets, key=order.index)))
         if not keys:
-            return [self._run(assets, {})]
+            return [self.run(assets, {})]
         if keys[0].isdigit():
-            return [self._run(assets, {RANGE_START: keys[0], RANGE_END: keys[-1]})]
+            return [self.run(assets, {RANGE_START: keys[0], RANGE_END: keys[-1]})]
         ranges = contiguous(tiles_of(tile_store(self.loaded)), keys)
-        return [self._run(assets, {RANGE_START: group[0].name, RANGE_END: group[-1].name}) for group in ranges]
+        return [self.run(assets, {RANGE_START: group[0].name, RANGE_END: group[-1].name}) for group in ranges]
 
-    def _run(self, assets: list[str] | tuple[str, ...], tags: Mapping[str, str]) -> str:
+    def run(
+        self,
+        assets: list[str] | tuple[str, ...],
+        tags: Mapping[str, str],
+        run_config: Mapping[str, Any] | None = None,
+    ) -> str:
+        """One run of assets; why it failed, nothing if it did not."""
         result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=self.instance,
             asset_selection=[dg.AssetKey([self.loaded.project.name, asset]) for asset in assets],
             tags=tags,
+            run_config=run_config,
             raise_on_error=False,
         )
         return failure_of(result)
@@ -177,12 +185,21 @@ def test_a_new_model_is_made_and_used_only_if_the_project_says_so(small: Simulat
     assert daemon.settle() == ([PREDICT, ("maps",), ("byoc_collection",)] if predicts else [])
 
 
-def test_failed_tiles_are_tried_again_with_what_they_lack_and_nothing_else(small: Simulation) -> None:
+@pytest.fixture
+def stored() -> Iterator[dg.DagsterInstance]:
+    """An instance on disk, as a schedule wants it."""
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+def test_failed_tiles_are_tried_again_with_what_they_lack_and_nothing_else(
+    small: Simulation, stored: dg.DagsterInstance
+) -> None:
     undelivered, *_, unpredicted = names = small.names
     changes = {"sampling": {"tiles": names[1:3]}, "automation": {"retry_failed": "0 * * * *"}}
     before = small.poison_imagery(undelivered)
     small.add_date(unpredicted)
-    daemon = Daemon(small.open(changes), dg.DagsterInstance.ephemeral())
+    daemon = Daemon(small.open(changes), stored)
     assert find_retries(daemon.loaded).again == ()
     daemon.launch(AREA)
     for assets in (TILES, TRAIN, PREDICT):
@@ -190,29 +207,40 @@ def test_failed_tiles_are_tried_again_with_what_they_lack_and_nothing_else(small
 
     # Not sampled: neither labels nor samples are asked for, whether the tile has them or not.
     lacking = ("tiffs", "eopatches", "features", "predictions")
-    assert requests(daemon) == {(undelivered, undelivered): lacking, (unpredicted, unpredicted): PREDICT}
+    asked = requests(daemon)
+    assert {tiles(request): stages(request) for request in asked} == {
+        (undelivered, undelivered): lacking,
+        (unpredicted, unpredicted): PREDICT,
+    }
 
     small.set_pixel(undelivered, before)
-    for (first, last), stages in requests(daemon).items():
-        daemon.launch(stages, (first, last))
+    for request in asked:
+        daemon.run(stages(request), request.tags, request.run_config)
     assert daemon.materialized("predictions") == set(names) - {unpredicted}
-    assert requests(daemon) == {(unpredicted, unpredicted): PREDICT}
-    # The last runs are not piled up upon: a run that waits is enough.
+    assert [tiles(request) for request in requests(daemon)] == [(unpredicted, unpredicted)]
+    # The last runs are not piled up upon: one that goes on is enough.
     tags = {RETRY_TAG: daemon.loaded.project.name}
-    daemon.instance.add_run(dg.DagsterRun("waiting", status=dg.DagsterRunStatus.QUEUED, tags=tags))
-    assert requests(daemon) == {}
+    daemon.instance.add_run(dg.DagsterRun("working", status=dg.DagsterRunStatus.STARTED, tags=tags))
+    assert requests(daemon) == []
 
 
-def requests(daemon: Daemon) -> dict[tuple[str, str], tuple[str, ...]]:
-    """What the schedule asks for: the stages by the first and last tile of a run."""
+def requests(daemon: Daemon) -> list[dg.RunRequest]:
+    """What the schedule asks for."""
     schedule = daemon.definitions.resolve_schedule_def(f"{daemon.loaded.project.name}_retry_failed")
     repository = daemon.definitions.get_repository_def()
-    with dg.build_schedule_context(instance=daemon.instance, repository_def=repository) as context:
-        asked = schedule.evaluate_tick(context).run_requests or []
-    return {
-        (request.tags[RANGE_START], request.tags[RANGE_END]): tuple(key.path[-1] for key in request.asset_selection)
-        for request in asked
-    }
+    now = dt.datetime.now(dt.UTC)
+    with dg.build_schedule_context(daemon.instance, now, repository_def=repository) as context:
+        return list(schedule.evaluate_tick(context).run_requests or [])
+
+
+def tiles(request: dg.RunRequest) -> tuple[str, str]:
+    """The first and the last tile of a run."""
+    return request.tags[RANGE_START], request.tags[RANGE_END]
+
+
+def stages(request: dg.RunRequest) -> tuple[str, ...]:
+    """The stages of a run."""
+    return tuple(key.path[-1] for key in request.asset_selection or ())
 
 
 def test_what_would_have_to_be_bought_is_left_to_a_person(small: Simulation) -> None:
@@ -228,7 +256,7 @@ def test_what_would_have_to_be_bought_is_left_to_a_person(small: Simulation) -> 
     assert found.again == () and set(found.left) == {first, second}
     assert f"{first} and 1 more left to a person: its tiffs would be bought from cdse once more" in found.told
     # An order that is under way is paid for: what it brings is taken.
-    tiles = {tile.name: tile for tile in tiles_of(store)}
-    wanted = tile_walk(loaded).states(["tiffs"], tiles[first])["tiffs"].recipe
+    tile = next(tile for tile in tiles_of(store) if tile.name == first)
+    wanted = tile_walk(loaded).states(["tiffs"], tile)["tiffs"].recipe
     OrderBook(store.store, store.folder("tiffs")).add("cdse", {first: wanted}, 1.0)
     assert [retry.tiles for retry in find_retries(loaded).again] == [(first,)]

@@ -48,9 +48,9 @@ def refusal(folder: Path, text: str) -> list[str]:
 BROKEN: dict[str, tuple[str, str]] = {
     "unknown section": (
         "imagry: {}",
-        "imagry: {}: unknown key: did you mean 'imagery'? known here: area, budget, byoc, description, "
-        "eopatches, extends, features, imagery, logging, maps, model, name, predictions, reference, "
-        "sampling, services, sources, storage, year",
+        "imagry: {}: unknown key: did you mean 'imagery'? known here: area, automation, budget, byoc, description, "
+        "eopatches, execution, extends, features, imagery, logging, maps, model, name, predictions, reference, "
+        "sampling, sensor, services, sources, storage, year",
     ),
     "unknown key": (
         "area: {resolutoin: 60}",
@@ -89,6 +89,24 @@ BROKEN: dict[str, tuple[str, str]] = {
     "no such choice": (
         "imagery: {collections: [{collection: dem, service: cdse, upsampling: LINEAR}]}",
         "imagery.collections.0.upsampling: \"LINEAR\": no such choice: use 'NEAREST', 'BILINEAR' or 'BICUBIC'",
+    ),
+    "four fields for a schedule": (
+        "automation: {retry_failed: '0 6 * *'}",
+        "automation.retry_failed: \"0 6 * *\": not a cron schedule: five fields are wanted, as in '0 6 * * *' (every "
+        "day at 6:00 UTC)",
+    ),
+    "no such hour": (
+        "automation: {retry_failed: '0 6,24 * * *'}",
+        'automation.retry_failed: "0 6,24 * * *": not a cron schedule: 24 is no hour: *, or a number from 0 to 23',
+    ),
+    "a schedule that never comes": (
+        "automation: {retry_failed: '*/0 * * * *'}",
+        'automation.retry_failed: "*/0 * * * *": not a cron schedule: */0 is no minute: *, or a number from 0 to 59',
+    ),
+    "a day by its name": (
+        "automation: {retry_failed: '0 6 * * MON'}",
+        'automation.retry_failed: "0 6 * * MON": not a cron schedule: MON is no day of week: *, or a number from 0 to '
+        "7",
     ),
     "text for a mapping": (
         "area: here",
@@ -648,7 +666,7 @@ bioc: {}
         'project.yaml: sampling.number: "many": not a whole number: give a whole number',
         "project.yaml: maps.nodata: 50: a valid prediction, since predictions.clip is 0 to 100: choose a value outside "
         "of the clip",
-        "project.yaml: bioc: {}: unknown key: did you mean 'byoc'? known here: area, budget, byoc, description, "
-        "eopatches, extends, features, imagery, logging, maps, model, name, predictions, reference, sampling, "
-        "services, sources, storage, year",
+        "project.yaml: bioc: {}: unknown key: did you mean 'byoc'? known here: area, automation, budget, byoc, "
+        "description, eopatches, execution, extends, features, imagery, logging, maps, model, name, predictions, "
+        "reference, sampling, sensor, services, sources, storage, year",
     ]
