@@ -130,24 +130,21 @@ class DigitalNumbers:
         self._array.chunk_store[key] = self._codec.encode(chunk)
 
     def read(self, rows: slice) -> NDArray[Any]:
-        """Digital numbers (time, rows, x, band) of rows within one chunk; where nothing is scaled, the values."""
+        """Digital numbers (time, rows, x, band) of one whole block; the values themselves where nothing is scaled."""
         if not self.scaled or not self._array.shape[0]:
             return np.asarray(self._array[:, rows])
-        height = self._array.chunks[1]
-        if rows.start // height != (rows.stop - 1) // height:
-            raise TileError(f"rows {rows.start}-{rows.stop} are not within one stored chunk of {height} rows")
-        key = f"0.{rows.start // height}.0.0"
+        key = self._key(rows)
         if key not in self._array.chunk_store:
             raise StoreError(f"{self._array.chunk_store.path}/{key} is missing: the array is not whole; make it anew")
         raw = self._codec.decode(self._array.chunk_store[key])
         chunk = np.frombuffer(raw, dtype="<u2").reshape(self._array.chunks)
-        first = rows.start % height
+        first = rows.start % self._array.chunks[1]
         return chunk[:, first : first + rows.stop - rows.start]
 
     def _key(self, rows: slice) -> str:
         if rows.start % ROWS or rows.stop != min(rows.start + ROWS, self._array.shape[1]):
             raise TileError(f"rows {rows.start}-{rows.stop} are not one stored block of {ROWS} rows")
-        return f"0.{rows.start // ROWS}.0.0"
+        return f"0.{rows.start // self._array.chunks[1]}.0.0"
 
 
 def to_digital_numbers(values: NDArray[Any], source: str) -> NDArray[np.uint16]:

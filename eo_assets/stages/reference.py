@@ -35,7 +35,7 @@ from eo_assets.stages.label_files import (
 from eo_assets.stages.quicklooks import Thumbnail, write_values
 from eo_assets.stages.stage import StageResult, TileInputs
 from eo_assets.stages.tiffs import tile_settings
-from resources.eopatch_files import DATA_TIMELESS, ROWS, create_array, write_header
+from resources.eopatch_files import DATA_TIMELESS, create_array, write_header
 from resources.object_store import file_checksum
 from resources.point_table import write_points
 from resources.sentinel_hub import MAX_REQUEST_PX, ProcessAnswer, SentinelHub, input_data
@@ -43,6 +43,9 @@ from resources.sentinel_hub import MAX_REQUEST_PX, ProcessAnswer, SentinelHub, i
 LATER_KEYS = ("collections", "all_touched", "order_by", "resampling")
 """Keys of a source that older versions did not have: at their defaults they are no part of the recipe, so that nothing
 is made or bought again because of an upgrade."""
+
+REQUEST_ROWS = MAX_REQUEST_PX // 128 * 128
+"""The most rows of one request: whole blocks, and the same windows whatever a block is, since they are paid for."""
 
 NOT_TOLD = "not told by the service"
 
@@ -118,7 +121,7 @@ class ReferenceStage:
     def _from_service(self, source: CollectionReference, tile: Tile, told: dict[str, Any]) -> Blocks:
         data = [collection_input(collection, interval) for collection, interval in source.requested]
         bill, (height, width) = _Bill(), tile.shape
-        for rows in _spans(height, MAX_REQUEST_PX // ROWS * ROWS):
+        for rows in _spans(height, REQUEST_ROWS):
             started = time.perf_counter()
             parts = [bill.add(self._ask(data, tile, rows, columns)) for columns in _spans(width, MAX_REQUEST_PX)]
             bill.seconds += time.perf_counter() - started

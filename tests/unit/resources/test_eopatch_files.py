@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 from eo_assets.core.tile import Bounds, Tile
 from eo_assets.errors import StoreError, TileError
+from resources import eopatch_files
 from resources.eolearn_bridge import load_eopatch, save_eopatch
 from resources.eopatch_files import (
     DATA,
@@ -130,7 +131,7 @@ def test_whole_numbers_of_any_type_are_taken(values: np.ndarray) -> None:
     np.testing.assert_array_equal(found, values)
 
 
-@pytest.mark.parametrize("rows", [slice(0, 64), slice(64, 128), slice(128, 256), slice(0, 256)])
+@pytest.mark.parametrize("rows", [slice(0, 32), slice(32, 64), slice(64, 192), slice(0, 128), slice(192, 256)])
 def test_part_of_a_stored_block_is_refused(tmp_path: Path, rows: slice) -> None:
     store_numbers(tmp_path, np.ones((1, 200, 2, 1), np.uint16))
     with pytest.raises(TileError, match=f"rows {rows.start}-{rows.stop} are not one stored block"):
@@ -138,10 +139,23 @@ def test_part_of_a_stored_block_is_refused(tmp_path: Path, rows: slice) -> None:
 
 
 def test_a_block_of_another_shape_is_refused(tmp_path: Path) -> None:
-    array = DigitalNumbers(create_array(tmp_path, DATA, "BANDS", (2, 128, 3, 1), "float32", Scaling(FACTOR)))
-    for shape in ((1, 128, 3, 1), (2, 1, 3, 1), (2, 128, 1, 1)):
+    array = DigitalNumbers(create_array(tmp_path, DATA, "BANDS", (2, 64, 3, 1), "float32", Scaling(FACTOR)))
+    for shape in ((1, 64, 3, 1), (2, 1, 3, 1), (2, 64, 1, 1)):
         with pytest.raises(TileError, match="does not fill rows"):
-            array.write(slice(0, 128), np.ones(shape, np.uint16))
+            array.write(slice(0, 64), np.ones(shape, np.uint16))
+
+
+def test_chunks_of_128_rows_as_older_versions_stored_them_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(1).integers(0, 9999, (2, 200, 3, 1)).astype(np.uint16)
+    monkeypatch.setattr(eopatch_files, "ROWS", 128)
+    store_numbers(tmp_path, values)
+    monkeypatch.undo()
+    array = open_array(tmp_path, DATA, "BANDS")
+    assert array.chunks[1] == 128
+    for rows in row_blocks(200):
+        np.testing.assert_array_equal(DigitalNumbers(array).read(rows), values[:, rows])
 
 
 def test_a_block_that_was_lost_is_told_and_not_read_as_zero(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from eo_assets.project import Reference
 from eo_assets.stages.label_files import checked, polygon_blocks, raster_blocks
 
 HEIGHT, WIDTH = 150, 14
-"""More rows than a block of 128, so that shapes cross from one block to the next."""
+"""More rows than a block of 64, so that shapes cross from one block to the next."""
 
 TILE = Tile("t", 32633, Bounds(330_000, 5_800_000, 330_000 + 10 * WIDTH, 5_800_000 + 10 * HEIGHT), 10.0)
 
@@ -105,7 +105,7 @@ def warped(
         raster.write(values, 1)
     made = reference({"kind": "raster", "file": file.name, **keys}, dtype, fill)
     found = list(raster_blocks(file, made.source, made, tile))  # type: ignore[arg-type]
-    assert [rows.start for rows, _ in found] == list(range(0, tile.shape[0], 128))
+    assert [rows.start for rows, _ in found] == list(range(0, tile.shape[0], 64))
     labels = np.concatenate([checked(block, made, tile) for _, block in found])
     assert labels.shape == (*tile.shape, 1)
     return labels[..., 0]
