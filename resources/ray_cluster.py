@@ -76,6 +76,8 @@ class RayCluster(RayResource):  # type: ignore[misc]
             os.environ.setdefault("RAY_worker_niceness", "0")
             # Ray tells its makers about each cluster, and asks the cloud's metadata address where it runs.
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            # A worker that is started before anybody asks for one, and dies, keeps `ray.init` waiting for ever.
+            os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
             # RAY_AUTH_MODE is left to Ray, which turns tokens on for a new cluster: set here, after the import, it
             # would reach the children and not this process, and Ray would refuse itself.
             logging.getLogger("ray").setLevel(logging.ERROR)

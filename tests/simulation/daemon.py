@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import requests
 import yaml
 
@@ -204,6 +205,9 @@ def servers(loaded: LoadedProject, config: str | None = None) -> Iterator[Server
             (home / "dagster.yaml").write_text(config)
         # Once by one process: several that make the same database at the same time get into each other's way.
         open_instance(loaded).dispose()
+        # Made before they start: webserver and daemon would make its tables at the same time.
+        with dg.DagsterInstance.from_config(str(home)):
+            pass
         started = Servers(loaded, home, free_port(), free_port(), environment)
         grpc = {"host": "127.0.0.1", "port": started.code_port, "location_name": LOCATION}
         (home / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"grpc_server": grpc}]}))
