@@ -11,7 +11,7 @@ SEED ?= 1
 SOURCES := eo_assets resources jobs tests
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-data ui test verify-sentinel-hub scale chaos lint format lock imagery clean
+.PHONY: help install demo demo-data ui test verify-sentinel-hub scale chaos memory lint format lock imagery clean
 
 help:
 	@echo "make demo     fetch real imagery and make a map of it with the whole graph"
@@ -20,6 +20,7 @@ help:
 	@echo "make verify-sentinel-hub   the contract tests on the service of EO_ASSETS_VERIFY_SERVICE (default: local)"
 	@echo "make scale    a simulated project of TILES=2000 through the whole graph: build/scale.json"
 	@echo "make chaos    ROUNDS=20 of kill -9 over one project, compared with a clean run: build/chaos.json"
+	@echo "make memory   peak memory of every stage, of merging and of training: build/*_memory.json"
 	@echo "make lint     ruff and mypy"
 	@echo "make lock     pin the dependencies anew"
 	@echo "make clean    remove the demo's project folder"
@@ -65,6 +66,10 @@ scale: $(VENV)/installed-dev
 
 chaos: $(VENV)/installed-dev
 	$(BIN)/python -W ignore -m tests.benchmarks.chaos --rounds $(ROUNDS) --seed $(SEED)
+
+memory: $(VENV)/installed-dev
+	$(BIN)/python -m tests.benchmarks.stage_memory
+	$(BIN)/python -m tests.benchmarks.training_memory
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check $(SOURCES)

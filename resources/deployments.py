@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sentinelhub.api.utils import s3_specification
 
-from eo_assets.errors import ServiceError, StoreError
+from eo_assets.errors import ServiceError, StorageRefused, StoreError
 from resources.object_store import LocalFolder
 from resources.service_calls import PATIENT, QUICK, CallPolicy
 
@@ -97,6 +97,8 @@ def probe_delivery(store: LocalFolder, folder: str) -> None:
         store.create(key, data)
         found = store.get(key)
         store.delete(key)
+    except StorageRefused as error:
+        raise StorageRefused(f"deliveries can't be written, so nothing was ordered: {error}") from error
     except OSError as error:
         raise StoreError(f"{where}: deliveries go here, but {error.strerror or error}; {remedy}") from error
     if found != data:
