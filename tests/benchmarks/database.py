@@ -3,8 +3,8 @@
     python -m tests.benchmarks.database --tiles 10000 --storage postgres --folder /tmp/ten-thousand
 
 The outputs are made once, by the stages themselves, and stay in the folder: with everything up to date a backfill only
-plans and tells, so that what is measured is Dagster and its database and not the tiles' own work. A second storage over the
-same folder skips the making. Each begins with an empty instance.
+plans and tells, so that what is measured is Dagster and its database and not the tiles' own work. A second storage over
+the same folder skips the making. Each begins with an empty instance.
 
 Writes build/database-<storage>.json:
 
