@@ -101,6 +101,13 @@ class Daemon:
 
 
 @pytest.fixture
+def stored() -> Iterator[dg.DagsterInstance]:
+    """An instance on disk, as a schedule wants it; it takes its folder along when it ends."""
+    with dg.instance_for_test() as instance:
+        yield instance
+
+
+@pytest.fixture
 def simulation(tmp_path: Path, local_ray: None) -> Iterator[Simulation]:
     """Twelve tiles."""
     with simulated(tmp_path / "simulated", 12) as made:
@@ -113,9 +120,9 @@ def settings(simulation: Simulation, **automation: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def daemon(simulation: Simulation) -> Daemon:
-    """A daemon over an instance in memory, with nothing made yet."""
-    return Daemon(simulation.open(settings(simulation)), dg.DagsterInstance.ephemeral())
+def daemon(simulation: Simulation, stored: dg.DagsterInstance) -> Daemon:
+    """A daemon over an instance with nothing made yet."""
+    return Daemon(simulation.open(settings(simulation)), stored)
 
 
 def test_new_tiles_flow_and_failed_ones_are_left_alone(simulation: Simulation, daemon: Daemon) -> None:
@@ -160,10 +167,12 @@ def small(tmp_path: Path, local_ray: None) -> Iterator[Simulation]:
 
 
 @pytest.mark.parametrize("predicts", [False, True])
-def test_a_new_model_is_made_and_used_only_if_the_project_says_so(small: Simulation, predicts: bool) -> None:
+def test_a_new_model_is_made_and_used_only_if_the_project_says_so(
+    small: Simulation, stored: dg.DagsterInstance, predicts: bool
+) -> None:
     changes = {"automation": {"enabled": True, "predict_on_new_model": predicts}, "sampling": {"tiles": "all"}}
     (small.folder / "input-data/aoi.geojson").write_text(small.outline(columns=slice(0, 1)))
-    daemon = Daemon(small.open(changes), dg.DagsterInstance.ephemeral())
+    daemon = Daemon(small.open(changes), stored)
     daemon.launch(AREA)
     assert len(daemon.settle()) == 5
     # The same model, trained again, is no new one.
@@ -183,13 +192,6 @@ def test_a_new_model_is_made_and_used_only_if_the_project_says_so(small: Simulat
     daemon.loaded = small.open({**changes, "model": {"parameters": {"n_estimators": 3}}})
     daemon.launch(TRAIN)
     assert daemon.settle() == ([PREDICT, ("maps",), ("byoc_collection",)] if predicts else [])
-
-
-@pytest.fixture
-def stored() -> Iterator[dg.DagsterInstance]:
-    """An instance on disk, as a schedule wants it."""
-    with dg.instance_for_test() as instance:
-        yield instance
 
 
 def test_failed_tiles_are_tried_again_with_what_they_lack_and_nothing_else(
@@ -243,9 +245,9 @@ def stages(request: dg.RunRequest) -> tuple[str, ...]:
     return tuple(key.path[-1] for key in request.asset_selection or ())
 
 
-def test_what_would_have_to_be_bought_is_left_to_a_person(small: Simulation) -> None:
+def test_what_would_have_to_be_bought_is_left_to_a_person(small: Simulation, stored: dg.DagsterInstance) -> None:
     first, second, *_ = small.names
-    daemon = Daemon(small.open(), dg.DagsterInstance.ephemeral())
+    daemon = Daemon(small.open(), stored)
     daemon.launch(AREA)
     paid = {"imagery": {"collections": [{"collection": "sentinel-2-l2a", "service": "cdse"}]}}
     loaded = small.open(paid)
