@@ -138,7 +138,7 @@ def main(rounds: int, seed: int, target: Path, keep: Path | None = None) -> int:
             loaded = project.open(_model(None))
             chaos = Chaos(project, loaded, clean, usual)
             run_command(loaded)
-            with servers(loaded) as started:
+            with servers(loaded, quick=True) as started:
                 for plan in plan_rounds(rounds, seed):
                     chaos.disturb(plan, started)
                     print(f"{plan}: {_so_far(chaos)}", flush=True)

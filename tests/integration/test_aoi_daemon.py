@@ -75,7 +75,7 @@ def test_ten_files_dropped_at_once_and_one_replaced_later(tmp_path: Path) -> Non
     loaded = simulation.open({"area": {"files": "*.geojson"}, "sensor": {"enabled": True, "seconds": 1}})
     with dg.DagsterInstance.from_config(str(dagster_home(loaded))) as instance:
         assert instance.get_runs_count() == 0  # its database is there before two processes would make it at once
-    with servers(loaded) as dagster:
+    with servers(loaded, quick=True) as dagster:
         until(lambda: ticks(dagster), "the first tick", 120)
         drop_ten(simulation, folder)
         until(lambda: len(partitions(dagster)) == 14, "the tiles of the ten files", 120)

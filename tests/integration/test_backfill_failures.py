@@ -36,7 +36,7 @@ def test_one_bad_tile_never_sinks_a_backfill(tmp_path: Path) -> None:
         simulation.add_date(unpredicted)
         loaded = simulation.open({"sampling": {"tiles": names[::5]}})
         assert not {undelivered, unlabelled, unpredicted} & set(names[::5])
-        with servers(loaded) as dagster:
+        with servers(loaded, quick=True) as dagster:
             _fails_alone(dagster, names, undelivered, unlabelled, unpredicted)
             _redoes_what_is_missing(dagster, simulation, (undelivered, unlabelled, unpredicted), good_pixel)
 
@@ -124,7 +124,7 @@ def test_scattered_ranges_wait_for_one_another(tmp_path: Path) -> None:
         names, tenth = simulation.names, NUMBER // 10
         chosen = [name for index, name in enumerate(names) if index % tenth == 0]
         loaded = simulation.open()
-        with servers(loaded) as dagster:
+        with servers(loaded, quick=True) as dagster:
             assert dagster.wait_for_run(dagster.materialize(AREA)) == "SUCCESS"
             state = dagster.wait_for_backfill(dagster.backfill(["reference"], chosen))
             assert state["status"] == "COMPLETED_SUCCESS" and len(state["runs"]) == 10

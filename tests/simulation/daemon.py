@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import requests
 import yaml
 
@@ -50,6 +49,7 @@ class Servers:
     port: int
     code_port: int
     environment: Mapping[str, str]
+    daemon_module: str = "dagster._daemon"
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
@@ -60,7 +60,7 @@ class Servers:
             "webserver": ["-h", "127.0.0.1", "-p", str(self.port), *workspace],
             "daemon": ["run", *workspace],
         }[name]
-        module = {"code": "dagster", "webserver": "dagster_webserver", "daemon": "dagster._daemon"}[name]
+        module = {"code": "dagster", "webserver": "dagster_webserver", "daemon": self.daemon_module}[name]
         with (self.home / f"{name}.txt").open("ab") as file:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-m", module, *arguments],
@@ -194,10 +194,10 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float) -> Any:
 
 
 @contextlib.contextmanager
-def servers(loaded: LoadedProject, config: str | None = None) -> Iterator[Servers]:
+def servers(loaded: LoadedProject, config: str | None = None, *, quick: bool = False) -> Iterator[Servers]:
     """Code server, webserver and daemon of a project, up and answering; none of them is left behind.
 
-    `config` takes the place of the instance's own dagster.yaml.
+    `config` takes the place of the instance's own dagster.yaml; a `quick` daemon looks around more often.
     """
     with own_environment(loaded) as environment:
         home = dagster_home(loaded)
@@ -205,10 +205,8 @@ def servers(loaded: LoadedProject, config: str | None = None) -> Iterator[Server
             (home / "dagster.yaml").write_text(config)
         # Once by one process: several that make the same database at the same time get into each other's way.
         open_instance(loaded).dispose()
-        # Made before they start: webserver and daemon would make its tables at the same time.
-        with dg.DagsterInstance.from_config(str(home)):
-            pass
         started = Servers(loaded, home, free_port(), free_port(), environment)
+        started.daemon_module = "tests.simulation.quick_daemon" if quick else started.daemon_module
         grpc = {"host": "127.0.0.1", "port": started.code_port, "location_name": LOCATION}
         (home / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"grpc_server": grpc}]}))
         try:
