@@ -167,10 +167,11 @@ class SensorSettings(Section):
 class Automation(Section):
     """What Dagster's daemon starts by itself: new tiles through the graph, predictions of a new model, failed tiles.
 
-    A tile that has failed is tried again by `retry_failed` alone: a cron schedule (UTC), by default never.
+    Unless said, `enabled` is what sensor.enabled is: an uploaded area goes through the whole graph. A tile that has
+    failed is tried again by `retry_failed` alone: a cron schedule (UTC), by default never.
     """
 
-    enabled: bool = False
+    enabled: bool | None = None
     predict_on_new_model: bool = False
     retry_failed: Cron | None = None
 

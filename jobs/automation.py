@@ -56,10 +56,12 @@ def automation_sensor(loaded: LoadedProject) -> dg.AutomationConditionSensorDefi
     """`<project>_automation`: looks at all conditions every half a minute; stopped unless the project says so."""
     project = loaded.project
     status = dg.DefaultSensorStatus
+    said = project.automation.enabled
+    enabled = project.sensor.enabled if said is None else said
     return dg.AutomationConditionSensorDefinition(
         f"{project.name}_automation",
         target=dg.AssetSelection.assets(*([project.name, asset] for names in LAUNCHES.values() for asset in names)),
-        default_status=status.RUNNING if project.automation.enabled else status.STOPPED,
+        default_status=status.RUNNING if enabled else status.STOPPED,
         minimum_interval_seconds=30,
         description=f"Starts what is new in {project.name}; a failed tile is not started again by it.",
         # The daemon knows Dagster's own conditions alone; ours are evaluated where the project's code is loaded.

@@ -12,7 +12,7 @@ from eo_assets.assets.tile_run import plan_tiles
 from eo_assets.assets.training_data import sampling_tiles
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
-from eo_assets.partitions import contiguous
+from eo_assets.partitions import contiguous, ranges_with_work
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.walk import Walk
@@ -32,10 +32,11 @@ WAITING = (
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Neighbouring tiles that failed, and the stages that each of them lacks."""
+    """A range of tiles that failed, and the stages that each of them lacks; tiles in between lack nothing of these."""
 
     stages: tuple[str, ...]
     tiles: tuple[str, ...]
+    failed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +100,17 @@ def find_retries(loaded: LoadedProject) -> Retries:
         if name not in left:
             groups.setdefault(stages, set()).add(name)
     return Retries(
-        tuple(
-            Retry(stages, tuple(tile.name for tile in neighbours))
-            for stages, names in groups.items()
-            for neighbours in contiguous(tiles, names)
-        ),
-        left,
+        tuple(retry for stages, names in groups.items() for retry in _ranges(walk, tiles, stages, names)), left
     )
+
+
+def _ranges(walk: Walk, tiles: Sequence[Tile], stages: tuple[str, ...], names: set[str]) -> Iterator[Retry]:
+    """Few ranges that hold these tiles, and else only tiles that have nothing to do: no other is made along."""
+    idle = {tile.name for tile, states in walk.survey(stages, tiles) if all(state.good for state in states.values())}
+    for neighbours in contiguous(tiles, names | idle):
+        for working in ranges_with_work(neighbours, names):
+            found = tuple(tile.name for tile in working)
+            yield Retry(stages, found, tuple(name for name in found if name in names))
 
 
 def _lacking(
@@ -156,7 +161,7 @@ def _request(loaded: LoadedProject, retry: Retry, run_key: str) -> dg.RunRequest
     project = loaded.project
     # A tile that was given up is not asked for again unless somebody says so: where it costs nothing, this does.
     given_up = "tiffs" in retry.stages and project.service(project.imagery.collections[0].service).local
-    config = {"ops": {f"{project.name}__tile_stages": {"config": {"rebuy": list(retry.tiles)}}}}
+    config = {"ops": {f"{project.name}__tile_stages": {"config": {"rebuy": list(retry.failed)}}}}
     return dg.RunRequest(
         run_key,
         run_config=config if given_up else None,

@@ -18,7 +18,7 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from jobs.launches import RANGE_END, RANGE_START, failure_of
 from jobs.project_jobs import AREA, PREDICT, TILES, TRAIN
-from jobs.schedules import RETRY_TAG, find_retries
+from jobs.schedules import RETRY_TAG, _ranges, find_retries
 from resources.batch_orders import OrderBook
 from resources.ray_cluster import RayCluster
 from tests.simulation.world import Simulation, simulated
@@ -224,6 +224,24 @@ def test_failed_tiles_are_tried_again_with_what_they_lack_and_nothing_else(
     tags = {RETRY_TAG: daemon.loaded.project.name}
     daemon.instance.add_run(dg.DagsterRun("working", status=dg.DagsterRunStatus.STARTED, tags=tags))
     assert requests(daemon) == []
+
+
+def test_scattered_failures_share_a_run_across_tiles_that_lack_nothing_and_no_others(
+    small: Simulation, stored: dg.DagsterInstance
+) -> None:
+    daemon, names = Daemon(small.open(), stored), small.names
+    daemon.launch(AREA)
+    daemon.launch(("reference",), tuple(names))
+    store, walk = tile_store(daemon.loaded), tile_walk(daemon.loaded)
+    for name in names[::2]:
+        store.record_path("reference", name).unlink()
+    found = tiles_of(store)
+    [retry] = _ranges(walk, found, ("reference",), set(names[::2]))
+    assert retry.failed == tuple(names[::2]) and retry.tiles[0] == names[0]
+    # A tile in between that was never made is nobody's failure: it is not made along.
+    store.record_path("reference", names[1]).unlink()
+    first, *_ = _ranges(walk, found, ("reference",), set(names[::2]))
+    assert first.tiles == first.failed == (names[0],)
 
 
 def requests(daemon: Daemon) -> list[dg.RunRequest]:
