@@ -23,6 +23,7 @@ from eo_assets.project_file import load_project
 from eo_assets.stages.build import tile_store
 from jobs.aoi_sensor import aoi_sensor
 from jobs.automation import automated, automation_sensor
+from jobs.lost_runs import lost_runs_sensor
 from jobs.project_jobs import project_jobs
 from jobs.schedules import retry_schedule
 from resources.io_managers import CogIOManager, EOPatchIOManager, ModelIOManager, TableIOManager, TiffsIOManager
@@ -67,7 +68,7 @@ def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: A
     return dg.Definitions(
         assets=assets,
         jobs=[job for name in names for job in project_jobs(name)],
-        sensors=[*sensors, *(aoi_sensor(loaded) for loaded in projects)],
+        sensors=[*sensors, *(aoi_sensor(loaded) for loaded in projects), *map(lost_runs_sensor, names)],
         schedules=[retry_schedule(loaded) for loaded in projects if loaded.project.automation.retry_failed],
         resources=resources,
         executor=dg.in_process_executor,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import dagster as dg
 
+from eo_assets.assets.alive import end_lost_runs
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.event_log import held_open
 from eo_assets.assets.outputs import shown_recipe, told_recipe
@@ -75,6 +76,7 @@ class Launcher:
 
     def run(self, request: Request) -> Iterator[LaunchResult]:
         """Launch what the request needs, in the order of the graph; goes on past failures."""
+        end_lost_runs(self.instance)
         targets = set(self._targets(request))
         direct = with_upstream(targets, stop_at=TRAIN)
         for area in self._unsettled(AREA, None, request):
@@ -173,7 +175,8 @@ class Launcher:
     def _launch(self, assets: Sequence[str], keys: tuple[str, ...] | None, request: Request) -> LaunchResult:
         launch = Launch(tuple(assets), keys)
         self.announce(launch)
-        tags = {RUN_TAG: request.name} if request.name else {}
+        # Nobody but this process can carry such a run out: the daemon must not start it again if it is killed.
+        tags = {"dagster/max_retries": "0", **({RUN_TAG: request.name} if request.name else {})}
         tags |= {} if keys is None else {RANGE_START: keys[0], RANGE_END: keys[-1]}
         with held_open(self.instance):
             result = self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from eo_assets.assets.alive import show_alive
 from eo_assets.project import LoadedProject
 from resources.object_store import open_store
 
@@ -25,7 +26,8 @@ def log_folder(loaded: LoadedProject, run: str) -> Path:
 
 @contextlib.contextmanager
 def run_log(loaded: LoadedProject, context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Write what the run logs, and what our own modules log meanwhile, to the run's file."""
+    """Write what the run logs, and what our own modules log meanwhile, to the run's file; and show that it lives."""
+    show_alive(context.instance, context.run.run_id)
     if not loaded.project.logging.save:
         yield
         return
