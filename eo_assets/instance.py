@@ -30,7 +30,8 @@ concurrency:
     default_limit: 1
 run_monitoring:
   enabled: true
-  start_timeout_seconds: 300
+  # Until a run starts an event is stored for each of its tiles and stages: minutes for a thousand on a busy machine.
+  start_timeout_seconds: 1800
   poll_interval_seconds: 20
 # A run whose process vanished is started once more, and goes on from what is committed. One that failed is not.
 run_retries:

@@ -12,6 +12,9 @@ from eo_assets.core.tile import Tile
 GAP_TILES = 25
 """A run's start costs about as much as the events of so many tiles."""
 MOST_RANGES = 20
+RUN_TILES = 1000
+"""Tiles that one run holds. Before a run starts, Dagster stores an event for each of its tiles and stages: for 50,000
+that takes longer than a run is given to start."""
 
 
 def tile_partitions(project: str) -> dg.DynamicPartitionsDefinition:
@@ -59,7 +62,8 @@ def ranges_with_work(tiles: Sequence[Tile], waiting: Collection[str]) -> list[Se
     """Ranges of these neighbours that hold all waiting ones and few others: begun and ended by a waiting one.
 
     Tiles in between that are up to date cost an event or two each, a run of its own costs a start: a range is split
-    where a gap is longer than `GAP_TILES`, at the longest gaps first, into at most `MOST_RANGES`.
+    where a gap is longer than `GAP_TILES`, at the longest gaps first, into at most `MOST_RANGES`, and then so that none
+    is longer than `RUN_TILES`.
     """
     places = [index for index, tile in enumerate(tiles) if tile.name in waiting]
     if not places:
@@ -67,7 +71,11 @@ def ranges_with_work(tiles: Sequence[Tile], waiting: Collection[str]) -> list[Se
     gaps = sorted(((after - before, after) for before, after in itertools.pairwise(places)), reverse=True)
     begins = sorted([places[0], *(after for gap, after in gaps[: MOST_RANGES - 1] if gap > GAP_TILES)])
     ends = [max(place for place in places if place < begin) for begin in begins[1:]] + [places[-1]]
-    return [tiles[begin : end + 1] for begin, end in zip(begins, ends)]
+    return [
+        tiles[first : min(end + 1, first + RUN_TILES)]
+        for begin, end in zip(begins, ends)
+        for first in range(begin, end + 1, RUN_TILES)
+    ]
 
 
 def _set_keys(instance: dg.DagsterInstance, name: str, keys: list[str]) -> None:

@@ -22,7 +22,7 @@ from eo_assets.assets.tile_events import TileEvents
 from eo_assets.assets.tile_run import TilePlan, known_outcomes, plan_tiles, run_tiles, task_limits
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
-from eo_assets.partitions import select, tile_partitions
+from eo_assets.partitions import RUN_TILES, select, tile_partitions
 from eo_assets.pools import pool
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, check_labels, tile_walk
@@ -66,7 +66,7 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         specs=[_spec(prefix, stage.name, stage.code_version) for stage in tile_walk(loaded).stages],
         partitions_def=tile_partitions(prefix),
         can_subset=True,
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        backfill_policy=dg.BackfillPolicy.multi_run(RUN_TILES),
         pool=pool(prefix, "tiles"),
     )
     def tile_stages(

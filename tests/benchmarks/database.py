@@ -9,9 +9,8 @@ the same folder skips the making. Each begins with an empty instance.
 Writes build/database-<storage>.json:
 
 - `steps_s`: wall seconds from the launch of a step until Dagster calls it ended; the backfill daemon looks every
-  30 s. `again`: the range of predictions forced once more.
-- `runs`, `events`, `database_mb` after the first backfills, `events_again` and `database_again_mb` what the forced one
-  added.
+  30 s. Each step is a range forced in the UI: everything is up to date.
+- `runs`, `events`, `database_mb` after all steps.
 - `rss_mb`: the highest resident memory of each process while the backfills ran. `postgres` is its processes' own share.
 - `page_s`: seconds of the GraphQL requests behind the pages, the median of five, `before` anything was told and
   `after`: `partitions` (an asset's partition page), `partition` (one tile of it), `graph` (counts of the asset graph),
@@ -107,15 +106,11 @@ def measured(started: Servers, loaded: LoadedProject, database: Postgres | None,
     if browser:
         seen["browser_s"] = seen_in_browser(started)
     first, size = runs_and_events(loaded), database_mb(loaded, database)
-    backfill(started, watch, PREDICT, "again")
-    again = runs_and_events(loaded)
     return {
         "steps_s": watch.seconds,
         "runs": first[0],
         "events": first[1],
         "database_mb": size,
-        "events_again": again[1] - first[1],
-        "database_again_mb": round(database_mb(loaded, database) - size, 1),
         "rss_mb": {name: sampler.highest(name) for name in sorted(sampler.samples)},
         "page_s": pages,
         **seen,
