@@ -61,8 +61,8 @@ def _kept(loaded: LoadedProject) -> int:
     store, walk = tile_store(loaded), tile_walk(loaded)
     if store.record("tile_grid", "tile_grid") is None:
         return 0
-    states = (walk.states(["tiffs", "reference"], tile).values() for tile in tiles_of(store))
-    return sum(any(state.status == "kept" for state in found) for found in states)
+    found = walk.survey(["tiffs", "reference"], tiles_of(store))
+    return sum(any(state.status == "kept" for state in states.values()) for _, states in found)
 
 
 def _announce(launch: Launch, console: Console) -> None:

@@ -185,7 +185,8 @@ def _request(loaded: LoadedProject, now: Look, known: set[str], under_way: bool)
         now.told.append(f"{loaded.project.name}_area was asked for these files and has not made the area: see its run")
     else:
         requests = now.memory.requests + 1
-        now.request = f"{digest[:16]}-{requests}"
+        # With the area that it is to replace: a sensor that has forgotten its count must not repeat a key.
+        now.request = f"{digest[:16]}-{record.attempt.rpartition('/')[2] if record else 'first'}-{requests}"
         now.told.append(f"the area changes: {len(new)} of {len(now.memory.files)} files are new")
         now.memory = replace(now.memory, requests=requests, requested=digest)
 

@@ -14,14 +14,14 @@ import dagster as dg
 from eo_assets.assets.alive import end_lost_runs
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.event_log import held_open
-from eo_assets.assets.outputs import shown_recipe, told_recipe
+from eo_assets.assets.outputs import failed_partitions, shown_recipe, told_recipe
 from eo_assets.assets.run_log import RUN_TAG
 from eo_assets.assets.shared_wanted import shared_wanted
 from eo_assets.assets.tile_events import told_digests
 from eo_assets.assets.training_data import sampling_tiles
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError, StorageRefused
-from eo_assets.partitions import contiguous, ranges_with_work, register
+from eo_assets.partitions import contiguous, ranges_with_work, register, tile_partitions, zone_partitions
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.walk import StageOutcome
@@ -147,7 +147,8 @@ class Launcher:
     def _unfinished(self, stages: Sequence[str], chosen: Sequence[Tile], request: Request) -> list[str]:
         """The tiles that a launch would change anything for: not up to date, or Dagster was not told of it as it is."""
         walk = tile_walk(self.loaded, rebuy=request.rebuy)
-        told = {stage: told_digests(self.instance, self._key(stage)) for stage in stages}
+        partitions = tile_partitions(self.loaded.project.name)
+        told = {stage: told_digests(self.instance, self._key(stage), partitions) for stage in stages}
         return [
             tile.name
             for tile, states in walk.survey(stages, chosen)
@@ -166,10 +167,12 @@ class Launcher:
             wanted = shared_wanted(self.loaded, store)[asset][key or asset]().recipe
         except EoAssetsError:
             return False  # the launch tells why
+        zones = zone_partitions(self.loaded.project.name)
         return (
             record is not None
             and record.recipe == wanted
-            and told_recipe(self.instance, self._key(asset), key) == (shown_recipe(record))
+            and told_recipe(self.instance, self._key(asset), key) == shown_recipe(record)
+            and not (key and failed_partitions(self.instance, self._key(asset), [key], zones))
         )
 
     def _launch(self, assets: Sequence[str], keys: tuple[str, ...] | None, request: Request) -> LaunchResult:

@@ -7,11 +7,13 @@ state of all tiles costs a listing, one object, and what has changed since. The 
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from eo_assets.errors import StorageRefused
 from resources.object_store import LocalFolder
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ def listed(store: LocalFolder, folder: str) -> dict[str, bytes]:
         found |= {name: data for name, data in read if data is not None}
     if len(changed) >= WORTH_KEEPING:
         kept = {name: (versions[name], data.decode(errors="replace")) for name, data in found.items()}
-        store.put(f"{folder}/{INDEX}", json.dumps(kept).encode())
+        with contextlib.suppress(StorageRefused):  # whoever may only read has no index, and no less of an answer
+            store.put(f"{folder}/{INDEX}", json.dumps(kept).encode())
     return found
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from eo_assets.errors import StoreError
-from resources.tile_store import ATTEMPT, GRACE_SECONDS, TileStore
+from resources.tile_store import ATTEMPT, GRACE_SECONDS, TileStore, discard
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16,32}\.part")
 """Names of objects that are written beside their place, see `LocalFolder`."""
@@ -38,7 +37,7 @@ def sweep(
         found = [path for path in found if _changed(path) < before]
         # The record is read after the listing: what was committed between the two is live.
         for path in _without_live(store, stage, key, found) if found else ():
-            shutil.rmtree(path, ignore_errors=True)
+            discard(path)
             removed.append(path)
     return [path.relative_to(store.store.root).as_posix() for path in removed]
 

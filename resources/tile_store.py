@@ -65,6 +65,8 @@ class Attempt:
     folder: Path
     key: str
     replaces: bytes | None
+    identity: tuple[int, int] | None = None
+    """Device and inode of the folder that was made for it: a writer whose folder was swept may have made another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +136,15 @@ class TileStore:
         """A new attempt folder; whatever ends the block without a commit removes it."""
         self.claim(stage)
         name = f"{self.folder(stage)}/{key}/{_attempt_name()}"
-        attempt = Attempt(self.store.path(name), name, self._replaceable(stage, key))
+        folder, replaces = self.store.path(name), self._replaceable(stage, key)
         try:
             with storage_told(self.store.path(self.folder(stage))):
-                attempt.folder.mkdir(parents=True)
-                yield attempt
+                folder.mkdir(parents=True)
+                yield Attempt(folder, name, replaces, _identity(folder))
         finally:
             record = self.record(stage, key)
             if record is None or record.attempt != name:
-                shutil.rmtree(attempt.folder, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
 
     def commit(
         self,
@@ -160,7 +162,7 @@ class TileStore:
 
         `empty` is the reason why the output holds nothing; None for an ordinary output.
         """
-        if not attempt.folder.is_dir():
+        if not attempt.folder.is_dir() or attempt.identity not in (None, _identity(attempt.folder)):
             raise StoreError(f"{stage} of {key}: {attempt.folder} is gone before it was committed; run it again")
         numbers = {**(numbers or {}), "bytes": size_of(attempt.folder)}
         record = OutputRecord(
@@ -223,7 +225,7 @@ class TileStore:
             # An EOPatch of somebody else may lie there too: what is not an attempt of ours is never removed.
             ours = ATTEMPT.fullmatch(path.name) and path.is_dir()
             if ours and name != live.key and time.time() - path.stat().st_mtime > GRACE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
+                discard(path)
 
     def _replaceable(self, stage: str, key: str) -> bytes | None:
         """The record that a new attempt means to replace; one that can't be read is told before any work is done."""
@@ -254,6 +256,19 @@ class TileStore:
             raise StoreError(
                 f"{place}: not a commit record ({error}); delete it to make {stage} of {key} anew"
             ) from None
+
+
+def discard(attempt: Path) -> None:
+    """Remove an attempt's folder: first from under the hands of a writer who may still be at it, then from the disk."""
+    aside = attempt.with_name(_attempt_name())
+    with contextlib.suppress(FileNotFoundError):
+        attempt.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    state = folder.stat()
+    return state.st_dev, state.st_ino
 
 
 def _attempt_name() -> str:

@@ -208,6 +208,9 @@ class TileTasks(Generic[Work, Result]):
         except self._ray.exceptions.RayError as error:
             del self._running[task]
             return self._failed(tile, self._overrun() if tile.stopping else fault_of(error))
+        except StopIteration:
+            del self._running[task]
+            return self._failed(tile, Fault("passing", "its task ended without an answer"))
         if tile.ends_at is None:
             tile.ends_at = time.monotonic() + self._limits.timeout_s
             return None

@@ -153,6 +153,8 @@ def _write_map(
         tags=_tags(loaded, zone),
         description=loaded.project.predictions.name,
     )
+    for record in zone.records.values():
+        store.path(record)  # a tile that was replaced and swept meanwhile would have been read as nodata
     _quicklook(path, loaded)
     if zone.found.holes:
         (path.parent / HOLES_FILE).write_text(json.dumps(holes_geojson(zone.found, zone.tiles)))
@@ -176,7 +178,7 @@ def _blocks(
 
     @lru_cache(maxsize=OPEN_TILES)
     def array(name: str) -> Any:
-        return open_array(store.path(zone.records[name]), DATA_TIMELESS, project.predictions.name)
+        return open_array(store.intact(zone.records[name]), DATA_TIMELESS, project.predictions.name)
 
     def read(tile: Tile, rows: slice) -> NDArray[np.generic] | None:
         record = zone.records.get(tile.name)

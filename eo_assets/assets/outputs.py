@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,14 @@ def told_recipe(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str |
     event = records[0].asset_materialization if records else None
     said = event.metadata.get("recipe") if event else None
     return None if said is None else str(said.value)
+
+
+def failed_partitions(
+    instance: dg.DagsterInstance, key: dg.AssetKey, names: Sequence[str], partitions: dg.PartitionsDefinition[str]
+) -> set[str]:
+    """Those of an asset's partitions that Dagster shows as failed."""
+    states = instance.get_status_by_partition(key, names, partitions) if names else None
+    return {name for name, state in (states or {}).items() if state is not None and state.value == "FAILED"}
 
 
 def materialization(

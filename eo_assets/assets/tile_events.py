@@ -10,9 +10,9 @@ import dagster as dg
 
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.backfills import BACKFILL_TAG
-from eo_assets.assets.outputs import materialization
+from eo_assets.assets.outputs import failed_partitions, materialization
 from eo_assets.errors import StorageRefused
-from eo_assets.partitions import select
+from eo_assets.partitions import select, tile_partitions
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.tile_store import OutputRecord
 
@@ -40,9 +40,11 @@ class TileEvents:
         grid = walk.store.record("tile_grid", "tile_grid")
         self._grid = {"tile_grid": grid.digest} if grid else {}
         known = {} if BACKFILL_TAG in context.run.tags else self._keys
-        self._told = {stage: told_digests(context.instance, key) for stage, key in known.items()}
+        tiles = tile_partitions(next(iter(self._keys.values())).path[0])
+        self._told = {stage: told_digests(context.instance, key, tiles) for stage, key in known.items()}
         self._quiet: dict[str, set[str]] = {}
         self._failed: dict[str, str] = {}
+        self._blocked: dict[str, str] = {}
         self._refusal = ""
         self._counts: Counter[str] = Counter()
 
@@ -69,6 +71,8 @@ class TileEvents:
                 self._materialized(outcome.stage, outcome.tile, outcome.record)
         elif outcome.status == "failed":
             self._failure(outcome)
+        elif outcome.status == "blocked" and len(self._blocked) < TOLD_FAILURES:
+            self._blocked[f"{outcome.stage}/{outcome.tile}"] = outcome.reason
 
     def _materialized(self, stage: str, tile: str, record: OutputRecord) -> None:
         digests = {**self._grid, **record.inputs}
@@ -121,7 +125,7 @@ class TileEvents:
         failed, blocked = self._counts["failed"], self._counts["blocked"]
         if not failed and not blocked:
             return
-        first = "".join(f"\n  {name}: {reason}" for name, reason in list(self._failed.items())[:10])
+        first = "".join(f"\n  {name}: {reason}" for name, reason in list((self._failed or self._blocked).items())[:10])
         failure = dg.Failure(
             f"{failed} failed, {blocked} blocked behind them; every other tile is done.{first}",
             metadata={"failed": dg.MetadataValue.json(self._failed), "blocked": blocked},
@@ -131,10 +135,17 @@ class TileEvents:
         raise failure from (StorageRefused(self._refusal) if self._refusal else None)
 
 
-def told_digests(instance: dg.DagsterInstance, key: dg.AssetKey) -> dict[str, str]:
-    """The digest that the latest materialization of each partition was told with."""
+def told_digests(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: dg.PartitionsDefinition[str]
+) -> dict[str, str]:
+    """The digest that the latest materialization of each partition was told with.
+
+    Not of one that Dagster shows as failed since: a run that was interrupted, or killed, tells nothing of what it found
+    up to date.
+    """
     tag = "dagster/data_version"
     found = instance.event_log_storage.get_latest_tags_by_partition(
         key, dg.DagsterEventType.ASSET_MATERIALIZATION, [tag]
     )
-    return {partition: tags[tag] for partition, tags in found.items() if tag in tags}
+    failed = failed_partitions(instance, key, list(found), partitions)
+    return {name: tags[tag] for name, tags in found.items() if tag in tags and name not in failed}

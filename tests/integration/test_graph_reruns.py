@@ -12,6 +12,11 @@ import numpy as np
 import pytest
 import zarr
 
+from eo_assets.assets.outputs import failed_partitions
+from eo_assets.definitions import build_definitions
+from eo_assets.partitions import tile_partitions
+from jobs.launches import RANGE_END, RANGE_START
+
 TILES = ["32633_x00782_y09062", "32633_x00782_y09063", "32633_x00783_y09062", "32633_x00783_y09063"]
 
 
@@ -129,3 +134,32 @@ def test_tiles_that_are_up_to_date_are_told_again_only_if_they_must_be(copied: C
 def _events(graph: Any, key: dg.AssetKey) -> Counter[str]:
     records = graph.instance.fetch_materializations(key, limit=1000).records
     return Counter(record.partition_key for record in records)
+
+
+class Interrupting:
+    """A person who presses Ctrl-C as soon as a run over tiles has begun."""
+
+    def started(self, title: str, tiles: int, stages: int) -> None:
+        raise dg.DagsterExecutionInterruptedError
+
+    def advanced(self, outcome: Any) -> None: ...
+
+    def finished(self) -> None: ...
+
+
+def test_tiles_that_an_interrupted_run_left_as_failed_are_told_again(copied: Callable[..., Any]) -> None:
+    graph = copied()
+    graph.run()
+    key = dg.AssetKey(["fields", "features"])
+    definitions = build_definitions(graph.projects, progress=dg.ResourceDefinition.hardcoded_resource(Interrupting()))
+    tags = {RANGE_START: TILES[0], RANGE_END: TILES[-1]}
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=graph.instance, asset_selection=[key], tags=tags, raise_on_error=False
+    )
+    assert not result.success
+    partitions = tile_partitions("fields")
+    assert failed_partitions(graph.instance, key, TILES, partitions) == set(TILES)
+    before = graph.commits()
+    assert [result.launch.assets for result in graph.run("features")] == [("features",)]
+    assert failed_partitions(graph.instance, key, TILES, partitions) == set()
+    assert graph.commits() == before, "told, and not made again"
