@@ -160,6 +160,6 @@ def test_tiles_that_an_interrupted_run_left_as_failed_are_told_again(copied: Cal
     partitions = tile_partitions("fields")
     assert failed_partitions(graph.instance, key, TILES, partitions) == set(TILES)
     before = graph.commits()
-    assert [result.launch.assets for result in graph.run("features")] == [("features",)]
+    assert [result.launch.assets for result in graph.run("features")] == [("tiffs", "eopatches", "features")]
     assert failed_partitions(graph.instance, key, TILES, partitions) == set()
     assert graph.commits() == before, "told, and not made again"
