@@ -132,7 +132,8 @@ def status(project: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({asset.asset: asdict(asset) for asset in assets}, indent=1))
         return
-    table = Table("asset", "state", "bytes", "why", box=None, pad_edge=False)
+    table = Table("asset", "state", "bytes", box=None, pad_edge=False)
+    table.add_column("why", overflow="fold")
     for asset in assets:
         states = ", ".join(f"{count} {state}" for state, count in sorted(asset.states.items()))
         states += f" ({asset.adopted} adopted)" if asset.adopted else ""

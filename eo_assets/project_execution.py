@@ -12,5 +12,5 @@ from eo_assets.project_types import Section
 class Execution(Section):
     """How long one try of a tile may take on a worker, all its stages together, and how often a tile is tried."""
 
-    tile_timeout_minutes: Annotated[float, Field(gt=0, le=7 * 24 * 60)] = 60.0
+    tile_timeout_minutes: Annotated[float, Field(ge=0.1, le=7 * 24 * 60)] = 60.0
     tries: Annotated[int, Field(ge=1, le=20)] = 3

@@ -105,4 +105,7 @@ def _status(store: TileStore, asset: str, wanted: WantedByKey) -> AssetStatus:
         states[state] += 1
         if state == "failed":
             reasons[key] = failures[key]
+        covered = record.numbers.get("coverage", 1.0) if record is not None and state == "done" else 1.0
+        if covered < 1:
+            reasons[key] = f"a map with holes: {covered:.1%} of its tiles are there"
     return AssetStatus(asset, dict(states), reasons, size)

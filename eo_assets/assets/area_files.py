@@ -20,8 +20,8 @@ from eo_assets.stages.build import input_folders, tile_store
 from resources.object_store import LocalFolder, version_of
 from resources.vector_files import Area, AreaFile, area_of, parts_of, read_area_file, without_sidecars
 
-FILES_FILE = "files.geojson"
-"""Beside the committed area: what each of its files gave, with its name and the sha256 of its content."""
+FILES_FILE = "sources/files.geojson"
+"""Under the committed area: what each of its files gave, with its name and the sha256 of its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,7 @@ def write_files(path: Path, files: Mapping[str, AreaFile]) -> None:
         }
         for name, file in sorted(files.items())
     ]
+    path.parent.mkdir()
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
 
 

@@ -8,11 +8,8 @@ from types import TracebackType
 
 import dagster as dg
 
-from eo_assets.assets.area import tiles_of
-from eo_assets.assets.backfills import BACKFILL_TAG
 from eo_assets.assets.outputs import failed_partitions, materialization
 from eo_assets.errors import StorageRefused
-from eo_assets.partitions import select, tile_partitions
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.tile_store import OutputRecord
 
@@ -26,11 +23,10 @@ _log = logging.getLogger(__name__)
 
 
 class TileEvents:
-    """The events of one run, told as its tiles finish; holds names of tiles, never their records.
+    """The events of one run, told as its tiles finish; holds the first failures, never records.
 
-    A tile that is up to date and was told of before is told again only if it must be: when the run ends as failed,
-    since planned partitions without an event would turn failed with it, and in a backfill, which takes them for not
-    done.
+    Tiles that are up to date are told too: Dagster has planned for them, and takes those that it hears nothing of for
+    not done in a backfill, and for failed once the run has.
     """
 
     def __init__(self, context: dg.AssetExecutionContext, walk: Walk, upstream: Mapping[str, tuple[str, ...]]) -> None:
@@ -39,10 +35,6 @@ class TileEvents:
         self._pictures = len(context.partition_keys) <= INLINE_PICTURES
         grid = walk.store.record("tile_grid", "tile_grid")
         self._grid = {"tile_grid": grid.digest} if grid else {}
-        known = {} if BACKFILL_TAG in context.run.tags else self._keys
-        tiles = tile_partitions(next(iter(self._keys.values())).path[0])
-        self._told = {stage: told_digests(context.instance, key, tiles) for stage, key in known.items()}
-        self._quiet: dict[str, set[str]] = {}
         self._failed: dict[str, str] = {}
         self._blocked: dict[str, str] = {}
         self._refusal = ""
@@ -54,8 +46,6 @@ class TileEvents:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) or (error is None and self._counts["failed"] + self._counts["blocked"]):
-            self._tell_quiet()
         if error is None:
             self._tell_kept()
             self._raise_failed()
@@ -64,11 +54,7 @@ class TileEvents:
         """Take up one outcome: every (stage, tile) of the run once."""
         self._counts[outcome.status] += 1
         if outcome.good and outcome.record is not None:
-            told = self._told.get(outcome.stage, {}).get(outcome.tile)
-            if outcome.status != "done" and told == outcome.record.digest:
-                self._quiet.setdefault(outcome.tile, set()).add(outcome.stage)
-            else:
-                self._materialized(outcome.stage, outcome.tile, outcome.record)
+            self._materialized(outcome.stage, outcome.tile, outcome.record)
         elif outcome.status == "failed":
             self._failure(outcome)
         elif outcome.status == "blocked" and len(self._blocked) < TOLD_FAILURES:
@@ -104,14 +90,6 @@ class TileEvents:
             self._failed[f"{outcome.stage}/{outcome.tile}"] = outcome.reason
         log = self._context.log if told_one_by_one else _log
         log.error(f"{outcome.stage} of {outcome.tile}: {outcome.reason}\n{outcome.details}")
-
-    def _tell_quiet(self) -> None:
-        stages = list(self._keys)
-        tiles = select(tiles_of(self._walk.store), self._quiet)
-        for tile, states in self._walk.survey(stages, tiles):
-            for stage, state in states.items():
-                if stage in self._quiet[tile.name] and state.record is not None:
-                    self._materialized(stage, tile.name, state.record)
 
     def _tell_kept(self) -> None:
         if self._counts["kept"]:

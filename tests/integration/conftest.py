@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,7 +174,7 @@ def graph_of(*projects: LoadedProject, instance: dg.DagsterInstance | None = Non
     definitions = build_definitions(projects, ray_cluster=RayCluster(workers=2))
     if instance is None:
         # A folder of its own would be removed when the instance is forgotten, with a warning, whenever that is.
-        instance = dg.DagsterInstance.ephemeral(tempdir=f"{projects[0].project_folder}/.artifacts")
+        instance = dg.DagsterInstance.ephemeral(tempdir=tempfile.mkdtemp(prefix="eo-assets-artifacts-"))
     return Graph(projects, definitions, instance)
 
 

@@ -414,5 +414,5 @@ def test_what_each_file_gave_is_kept_as_geojson(uploads: Uploads) -> None:
     uploads.put("b.geojson", slice(0, 1))
     uploads.put("a.geojson", slice(0, 2))
     uploads.follow()
-    kept = json.loads((tile_store(uploads.loaded).live("aoi", "aoi") / "files.geojson").read_text())
+    kept = json.loads((tile_store(uploads.loaded).live("aoi", "aoi") / "sources/files.geojson").read_text())
     assert [feature["properties"]["file"] for feature in kept["features"]] == ["a.geojson", "b.geojson"]
