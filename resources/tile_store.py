@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from eo_assets.core.recipe import source_digest
-from eo_assets.errors import StoreError
+from eo_assets.errors import StorageRefused, StoreError
 from resources.object_store import LocalFolder, checksum, size_of
 from resources.record_listing import listed
 from resources.storage_faults import storage_told
@@ -142,8 +142,7 @@ class TileStore:
                 folder.mkdir(parents=True)
                 yield Attempt(folder, name, replaces, _identity(folder))
         finally:
-            record = self.record(stage, key)
-            if record is None or record.attempt != name:
+            if not self._is_live(stage, key, name):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def commit(
@@ -226,6 +225,13 @@ class TileStore:
             ours = ATTEMPT.fullmatch(path.name) and path.is_dir()
             if ours and name != live.key and time.time() - path.stat().st_mtime > GRACE_SECONDS:
                 discard(path)
+
+    def _is_live(self, stage: str, key: str, attempt: str) -> bool:
+        try:
+            record = self.record(stage, key)
+        except StorageRefused:
+            return False  # where no record can be read, none was put either
+        return record is not None and record.attempt == attempt
 
     def _replaceable(self, stage: str, key: str) -> bytes | None:
         """The record that a new attempt means to replace; one that can't be read is told before any work is done."""
