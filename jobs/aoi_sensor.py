@@ -28,6 +28,7 @@ from eo_assets.core.uploads import (
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_store
+from jobs.project_jobs import UNFINISHED_RUNS
 from resources.vector_files import area_digest, area_of, content_of
 
 LARGE_BYTES = 64_000_000
@@ -37,14 +38,6 @@ HUGE_BYTES = 2_000_000_000
 """What is larger is not even summed up: no outline is."""
 
 SHOWN_NAMES = 10
-
-RUNNING = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 @dataclass
@@ -69,7 +62,10 @@ def aoi_sensor(loaded: LoadedProject) -> dg.SensorDefinition:
         description=f"Starts {project}_area when the vector files under input-data change the area.",
     )
     def aoi_files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        under_way = context.instance.get_runs_count(dg.RunsFilter(job_name=f"{project}_area", statuses=RUNNING)) > 0
+        under_way = (
+            context.instance.get_runs_count(dg.RunsFilter(job_name=f"{project}_area", statuses=list(UNFINISHED_RUNS)))
+            > 0
+        )
         found = look_at_files(loaded, context.instance, memory_from_json(context.cursor), under_way=under_way)
         for line in found.told:
             context.log.info(line)

@@ -34,6 +34,15 @@ DESCRIPTIONS: Mapping[str, str] = {
     "publish": "The maps as a collection.",
 }
 
+UNFINISHED_RUNS = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+"""The states of runs that wait or go on."""
+
 
 def project_jobs(project: str) -> list[dg.UnresolvedAssetJobDefinition]:
     """`<project>_area` and `_plan`, which are one, `_tiles`, `_train`, `_predict`, `_map` and `_publish`."""

@@ -17,17 +17,10 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.walk import Walk
 from jobs.launches import RANGE_END, RANGE_START
+from jobs.project_jobs import UNFINISHED_RUNS
 
 RETRY_TAG = "eo-assets/retry"
 """Marks the runs of the schedule with the project's name."""
-
-WAITING = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +61,7 @@ def retry_schedule(loaded: LoadedProject) -> dg.ScheduleDefinition:
         description=f"Tries failed tiles of {project.name} again, as far as that costs nothing.",
     )
     def retry_failed(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        filters = dg.RunsFilter(tags={RETRY_TAG: project.name}, statuses=list(WAITING))
+        filters = dg.RunsFilter(tags={RETRY_TAG: project.name}, statuses=list(UNFINISHED_RUNS))
         if context.instance.get_runs_count(filters):
             yield dg.SkipReason("the runs of the last time have not ended yet")
             return

@@ -149,7 +149,7 @@ class LocalFolder:
                 states = {entry.name: entry.stat() for entry in entries if not entry.name.startswith(".")}
         except FileNotFoundError:
             return {}
-        return {name: f"{state.st_mtime_ns}-{state.st_size}-{state.st_ino}" for name, state in states.items()}
+        return {name: version_of(state) for name, state in states.items()}
 
     def matching(self, pattern: str) -> list[Listed]:
         """The objects whose keys match a glob, sorted; hidden ones, and what is still being copied, are left out."""
