@@ -151,6 +151,36 @@ class EOPatches(Section):
     masks: Mapping[Name, ValidMask] = Field({})
 
 
+class Gaps(Section):
+    """What a pixel gets in a period without a clear observation: from the clear periods around it, or nothing.
+
+    `max_days` is the longest that may lie between the centres of the two periods that a value is interpolated between,
+    or to the nearest one.
+    """
+
+    method: Literal["linear", "nearest", "none"] = "none"
+    max_days: PositiveFloat | None = None
+
+
+class Composite(Section):
+    """One value a period instead of the acquisitions as they are: the same columns in every tile, named for periods.
+
+    `periods` is a number of equal ones, `months`, or the days between which they lie (the last day is the end, not in
+    it). `index` decides for max_index: a name of `indices`, or two bands.
+    """
+
+    method: Literal["median", "mean", "max_index", "geomedian"]
+    periods: PositiveInt | Literal["months"] | Annotated[tuple[Date, ...], Field(min_length=2)]
+    index: Name | tuple[str, str] | None = None
+    gaps: Gaps = Gaps()
+
+    @model_validator(mode="after")
+    def _index_of_max_index(self) -> Composite:
+        if (self.method == "max_index") != (self.index is not None):
+            raise ValueError("index is for method max_index, which needs it: name one of indices, or two bands")
+        return self
+
+
 class Features(Section):
     """The model's columns a date: normalised difference indices by band name, then bands as they are."""
 
@@ -159,7 +189,7 @@ class Features(Section):
     indices: Mapping[Name, tuple[str, str]] = Field({})
     include_bands: bool | tuple[str, ...] = False
     validity_threshold: Annotated[float, Field(gt=0, le=1)] | None = None
-    composite: Literal["none"] = "none"
+    composite: Literal["none"] | Composite = "none"
 
 
 class FusedCollection(Collection):
