@@ -35,7 +35,7 @@ def doubled() -> list[int]:
 
 
 def test_without_a_folder_for_the_cache_loops_run_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching._CacheImpl, "_locator_classes", [])
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     with pytest.raises(RuntimeError, match="no locator available"):
         numba.njit(cache=True)(double)
     assert doubled() == [0, 2, 4]
