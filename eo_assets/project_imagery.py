@@ -166,13 +166,15 @@ class Composite(Section):
     """One value a period instead of the acquisitions as they are: the same columns in every tile, named for periods.
 
     `periods` is a number of equal ones, `months`, or the days between which they lie (the last day is the end, not in
-    it). `index` decides for max_index: a name of `indices`, or two bands.
+    it). `index` decides for max_index: a name of `indices`, or two bands. `observations` names the data feature that
+    counts what a frame was made of, where the evalscript has composited: every frame is one period's then.
     """
 
     method: Literal["median", "mean", "max_index", "geomedian"]
     periods: PositiveInt | Literal["months"] | Annotated[tuple[Date, ...], Field(min_length=2)]
     index: Name | tuple[str, str] | None = None
     gaps: Gaps = Gaps()
+    observations: Name | None = None
 
     @model_validator(mode="after")
     def _index_of_max_index(self) -> Composite:

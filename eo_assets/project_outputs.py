@@ -96,7 +96,8 @@ class Maps(Section):
 
     `min_coverage` is the share of a zone's tiles that must have a prediction, or be empty, for a map to be made. Half
     by default: one tile that fails never sinks a map, not even of a zone of two, and a map that is more hole than map,
-    of a run that was broken off, is not made and published unasked.
+    of a run that was broken off, is not made and published unasked. `min_observations`: pixels with fewer clear
+    observations over all periods are nodata; for features with a composite.
     """
 
     name: Name = "result"
@@ -105,6 +106,7 @@ class Maps(Section):
     rounding: Literal["nearest", "truncate"] = "nearest"
     cog: CogSettings = CogSettings()
     min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_observations: PositiveInt | None = None
 
 
 class Byoc(Section):
