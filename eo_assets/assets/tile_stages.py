@@ -17,6 +17,7 @@ from eo_assets.assets.imagery import approve_by_tag, order_imagery, project_ledg
 from eo_assets.assets.progress import Progress
 from eo_assets.assets.quotes import quote
 from eo_assets.assets.reference_spending import reference_spending
+from eo_assets.assets.reused_model import check_model_fits
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.tile_events import TileEvents
 from eo_assets.assets.tile_run import TilePlan, known_outcomes, plan_tiles, run_tiles, task_limits
@@ -133,6 +134,8 @@ def _outcomes(
     unlabelled = _unlabelled(walk, plan, stages)
     ledger = project_ledger(loaded)
     try:
+        if (plan.to_order or unlabelled) and not loaded.project.model.trained_here:
+            check_model_fits(loaded)
         if unlabelled:
             check_labels(loaded)
         wanted = quote(loaded, {"tiffs": unplaced(walk, plan, later), "reference": unlabelled})

@@ -14,7 +14,7 @@ from eo_assets.stages.build import tile_store
 
 
 def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
-    """`training_data` and `model` of a project."""
+    """`training_data` and `model` of a project; a model that is trained elsewhere is made of nothing here."""
     prefix, store = loaded.project.name, tile_store(loaded)
 
     @dg.asset(
@@ -34,12 +34,15 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         key_prefix=prefix,
         group_name=prefix,
         io_manager_key="model_io_manager",
-        deps=[training_data],
+        deps=[training_data] if loaded.project.model.trained_here else [],
         kinds={"lightgbm"},
         pool=pool(prefix, "train"),
     )
     def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        """The model, trained on all but the held-out ground blocks and scored on those, with its signature and card."""
+        """The model, trained on all but the held-out ground blocks and scored on those, with its signature and card.
+
+        Or the one of another project or year, if it fits this one.
+        """
         with run_log(loaded, context), noting_failure(store, "model", "model"):
             record = make_model(loaded, store)
             metrics = read_metrics(store, record)
