@@ -80,7 +80,7 @@ PROJECT: dict[str, Any] = {
         "buffer": 4,
     },
     "imagery": {
-        "collections": [{"collection": "sentinel-2-l2a", "service": "local"}],
+        "collections": [{"collection": "sentinel-2-l2a", "service": "local", "harmonize_values": True}],
         "time_interval": ["2020-06-01", "2020-06-30"],
         "evalscript": "fields.js",
         "tiff_outputs": [*BANDS, "MASK"],
