@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eo_assets.assets.model_card import model_card
+from eo_assets.assets.offset_check import DARK, TRAINED_ON_FILE, darkness_of
 from eo_assets.assets.reused_model import check_model_fits, reused_model
 from eo_assets.assets.shared_outputs import Wanted, ensure, live_record
 from eo_assets.assets.training_data import BLOCK_IDS, COLUMNS_FILE, TILES_FILE, WEIGHTS
@@ -23,8 +24,6 @@ from resources.object_store import checksum
 from resources.tile_store import OutputRecord, TileStore
 
 METRICS_FILE, CARD_FILE = "metrics.json", "model_card.md"
-TRAINED_ON_FILE = "trained_on.json"
-"""The tiles whose samples a model was trained on, all of them by name, and the digest of the training data."""
 
 
 def read_metrics(store: TileStore, record: OutputRecord) -> dict[str, Any]:
@@ -71,7 +70,9 @@ def _write_trained(loaded: LoadedProject, store: TileStore, folder: Path) -> dic
     metrics = {"scores": trained.metrics, "importances": trained.importances}
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
     tiles = json.loads((source / TILES_FILE).read_text())
-    (folder / TRAINED_ON_FILE).write_text(json.dumps({"training_data": samples.digest, "tiles": tiles}, indent=1))
+    dark, _ = darkness_of(store, set(tiles))
+    trained_on = {"training_data": samples.digest, "tiles": tiles, **({DARK: dark} if dark else {})}
+    (folder / TRAINED_ON_FILE).write_text(json.dumps(trained_on, indent=1))
     (folder / CARD_FILE).write_text(model_card(loaded, signature, trained.metrics, trained.importances, samples, tiles))
     return {
         "samples": samples.numbers["samples"],

@@ -344,6 +344,12 @@ def graph_in() -> Callable[..., Graph]:
 
 
 @pytest.fixture
+def graph_beside(fields: Graph) -> Callable[[LoadedProject], Graph]:
+    """`graph_beside(loaded)`: the session's project and another one in the session's instance."""
+    return lambda loaded: graph_of(fields.loaded, loaded, instance=fields.instance)
+
+
+@pytest.fixture
 def another_world() -> Iterator[Callable[[Path], None]]:
     """`another_world(folder)` fills one more project folder."""
     made: list[Path] = []
