@@ -16,6 +16,7 @@ from eo_assets.assets.area_files import Unreadable, find_area
 from eo_assets.assets.cost_estimate import Estimate, estimate_of
 from eo_assets.assets.imagery import project_ledger
 from eo_assets.assets.observations import Observations, observations
+from eo_assets.assets.reused_model import model_problem
 from eo_assets.core.cost import UNVERIFIED
 from eo_assets.core.tile import Tile
 from eo_assets.definitions import open_project
@@ -27,7 +28,8 @@ class Plan:
     """What a project would make: its tiles in order, and what they would cost.
 
     `observations` are the acquisitions a tile that a Catalog search found, where one was asked for; `unreadable` are
-    the files of the area that can't be used.
+    the files of the area that can't be used; `model_problem` is why a model that is not trained here keeps the project
+    from buying anything.
     """
 
     loaded: LoadedProject
@@ -36,6 +38,7 @@ class Plan:
     estimate: Estimate
     observations: Observations | None = None
     unreadable: tuple[Unreadable, ...] = ()
+    model_problem: str | None = None
 
     def as_json(self, *, names: bool) -> dict[str, Any]:
         """Plain values; with `names` the tiles in order."""
@@ -52,6 +55,8 @@ class Plan:
         }
         if self.observations is not None:
             said["observations"] = self.observations.as_json()
+        if self.model_problem is not None:
+            said["model_problem"] = self.model_problem
         if self.unreadable:
             said["unreadable_files"] = {problem.name: str(problem) for problem in self.unreadable}
         return {**said, "names": [tile.name for tile in self.tiles]} if names else said
@@ -69,7 +74,8 @@ def make_plan(project: str, aoi: Path | None, *, catalog: bool = False) -> Plan:
     tiles = project_grid(loaded).tiles(found.area.geometry)
     check_excluded_tiles(loaded, tiles)
     seen = observations(loaded, tiles) if catalog else None
-    return Plan(loaded, found.area.area_km2, tuple(tiles), estimate_of(loaded, tiles), seen, found.unreadable)
+    estimate, problem = estimate_of(loaded, tiles), model_problem(loaded)
+    return Plan(loaded, found.area.area_km2, tuple(tiles), estimate, seen, found.unreadable, problem)
 
 
 def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
@@ -79,6 +85,8 @@ def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
     for zone, count in plan.tiles_by_zone.items():
         console.print(f"  EPSG:{zone}  {count:6d} tiles")
     tell_unreadable(plan.unreadable, console)
+    if plan.model_problem is not None:
+        console.print(f"[yellow]nothing would be bought: {escape(plan.model_problem)}[/]", soft_wrap=True)
     _print_quote(plan, console)
     console.print("before compression, and on one CPU:")
     for stage, size in plan.estimate.bytes.items():

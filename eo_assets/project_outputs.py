@@ -64,13 +64,24 @@ class Split(Section):
     seed: int = 42
 
 
-class Model(Section):
-    """The model: trained here, or a LightGBM file with its signature beside it."""
+class ModelOfProject(Section):
+    """The model that another project has trained: last year's, for this year's map."""
 
-    source: str = Field("train", description="`train`, or a model file under the project folder")
+    project: str = Field(min_length=1, description="a project file, relative to the file that names it, or a name")
+
+
+class Model(Section):
+    """The model: trained here, another project's, or a LightGBM file with its signature beside it."""
+
+    source: str | ModelOfProject = Field("train", description="`train`, a file under the project folder, or a project")
     kind: Literal["lightgbm_regressor", "lightgbm_classifier"] = "lightgbm_regressor"
     parameters: Mapping[str, bool | int | float | str] = Field({})
     split: Split = Split()
+
+    @property
+    def trained_here(self) -> bool:
+        """Is it trained on this project's own samples?"""
+        return self.source == "train"
 
 
 class Predictions(Section):

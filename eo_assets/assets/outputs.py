@@ -85,10 +85,17 @@ def materialization(
     )
 
 
-def result(store: TileStore, record: OutputRecord, extra: Mapping[str, Any] | None = None) -> dg.MaterializeResult[Any]:
+def result(
+    store: TileStore,
+    record: OutputRecord,
+    extra: Mapping[str, Any] | None = None,
+    checks: Sequence[dg.AssetCheckResult] = (),
+) -> dg.MaterializeResult[Any]:
     """What an asset without partitions returns."""
     return dg.MaterializeResult(
-        metadata={**metadata_of(store, record), **(extra or {})}, data_version=dg.DataVersion(record.digest)
+        metadata={**metadata_of(store, record), **(extra or {})},
+        data_version=dg.DataVersion(record.digest),
+        check_results=list(checks),
     )
 
 

@@ -511,14 +511,24 @@ BROKEN: dict[str, tuple[str, str]] = {
         "reference: {source: {collection: {harmonize_values: true}}}",
         "reference.source.collection.harmonize_values: true: only Sentinel-2's own collections have it: remove it",
     ),
+    "an offset of which nothing is said": (
+        "imagery: {collections: [{collection: sentinel-2-l2a, service: cdse}]}\n"
+        "reference: {source: {collection: {collection: sentinel-2-l1c, harmonize_values: null}}}",
+        "imagery.collections.0.harmonize_values: (missing): not said, and digital numbers of processing baseline 04.00 "
+        "(2022-01-25) and later are 1000 higher: write true to have the offset taken out, as the service does unless "
+        "told, or false to keep it\n"
+        "reference.source.collection.harmonize_values: (missing): not said, and digital numbers of processing baseline "
+        "04.00 (2022-01-25) and later are 1000 higher: write true to have the offset taken out, as the service does "
+        "unless told, or false to keep it",
+    ),
     "collections without ids": (
-        "imagery: {collections: [{collection: sentinel-2-l2a, service: cdse}, {collection: sentinel-1-grd, "
-        "service: cdse}]}",
+        "imagery: {collections: [{collection: sentinel-2-l2a, service: cdse, harmonize_values: true}, "
+        "{collection: sentinel-1-grd, service: cdse}]}",
         "imagery.collections: [null, null]: several collections without an id of their own: give each its "
         "own id, the one that the evalscript's setup() calls datasource",
     ),
     "collections on two services": (
-        "imagery: {collections: [{collection: sentinel-2-l2a, id: s2, service: cdse}, "
+        "imagery: {collections: [{collection: sentinel-2-l2a, id: s2, service: cdse, harmonize_values: true}, "
         "{collection: sentinel-1-grd, id: s1, service: sentinel_hub}]}",
         'imagery.collections: ["cdse", "sentinel_hub"]: the collections of one request are on different services, and '
         "a request goes to one: take collections that one service holds",
@@ -641,7 +651,8 @@ SCRIPTS: dict[str, tuple[str, str, str]] = {
         "imagery.evalscript: \"own.js\": line 3: Unexpected token ')': mend the evalscript",
     ),
     "data source that nobody requests": (
-        "imagery: {evalscript: own.js, collections: [{collection: sentinel-2-l2a, service: cdse, id: s2}]}",
+        "imagery: {evalscript: own.js, collections: [{collection: sentinel-2-l2a, service: cdse, id: s2, "
+        "harmonize_values: true}]}",
         "fusion",
         'imagery.collections: ["s2"]: the evalscript reads data source s1, which no collection is: '
         "add it, or give its id",
