@@ -22,7 +22,9 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_store
 from eo_assets.status import project_status
 from jobs.launches import LaunchResult
+from jobs.project_jobs import AREA
 from resources.local_sentinel_hub.server import stop
+from tests.integration.test_automation import Daemon
 
 NEXT = {"name": "fields_2021", "year": 2021}
 
@@ -124,6 +126,19 @@ def test_next_year_with_this_years_model(
     assert "imagery since 2022-01-25 against imagery before: not known" in str(check.description)
     assert "| B04 | " in str(check.metadata["dark_pixels"].value)
     assert checked(graph.instance, "fields", "training_data").passed
+
+
+def test_what_starts_by_itself_trains_nothing(fields: Any, next_year: Any) -> None:
+    """The model is taken up first, tiles follow; nobody asks for labels, samples or training data."""
+    loaded = next_year({"name": "fields_2022", "year": 2022})
+    daemon = Daemon(loaded, fields.instance)
+    daemon.launch(AREA)
+    launches = daemon.settle()
+    assert {asset for launch in launches for asset in launch} == {
+        "tiffs", "eopatches", "features", "model", "predictions", "maps", "byoc_collection",
+    }  # fmt: skip
+    assert [launch for launch in launches if "model" in launch] == [("model",)]
+    np.testing.assert_array_equal(map_of(loaded), map_of(fields.loaded))
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
