@@ -93,11 +93,9 @@ def checked(instance: dg.DagsterInstance, project: str, asset: str) -> dg.AssetC
     )
 
 
-def test_next_year_with_this_years_model(
-    fields: Any, fields_folder: Path, next_year: Any, graph_beside: Any, tmp_path: Path
-) -> None:
+def test_next_year_with_this_years_model(fields: Any, fields_folder: Path, next_year: Any, tmp_path: Path) -> None:
     loaded = next_year()
-    graph = graph_beside(loaded)
+    graph = fields.beside(loaded)
     files, told = checksums(fields_folder), events(graph, "fields")
     assert make_plan(str(loaded.file), None).model_problem is None
     results = graph.run(project=loaded)
@@ -166,10 +164,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("changes", "told"), REFUSED.values(), ids=REFUSED)
 def test_what_does_not_fit_is_refused_before_an_order(
-    fields: Any, next_year: Any, graph_beside: Any, tmp_path: Path, changes: dict[str, Any], told: str
+    fields: Any, next_year: Any, tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
     loaded = next_year(changes)
-    results: list[LaunchResult] = graph_beside(loaded).run(project=loaded)
+    results: list[LaunchResult] = fields.beside(loaded).run(project=loaded)
     failed = [result for result in results if not result.success]
     assert [result.launch.assets[0] for result in failed] == ["model", "tiffs"]
     for result in failed:
@@ -178,14 +176,12 @@ def test_what_does_not_fit_is_refused_before_an_order(
     assert_nothing_ordered(tmp_path)
 
 
-def test_without_this_years_model_nothing_is_ordered(
-    world: Path, next_year: Any, graph_beside: Any, tmp_path: Path
-) -> None:
+def test_without_this_years_model_nothing_is_ordered(world: Path, fields: Any, next_year: Any, tmp_path: Path) -> None:
     base = str(world / "project.yaml")
     shutil.copy(tmp_path / "sentinel-hub/collections.yaml", world / "sentinel-hub")
     (world / "project.yaml").write_text(yaml.safe_dump({**this_year(next_year), "storage": {"project_folder": "."}}))
     loaded = next_year({"model": {"source": {"project": base}}})
-    failed = [result for result in graph_beside(loaded).run("predictions", project=loaded) if not result.success]
+    failed = [result for result in fields.beside(loaded).run("predictions", project=loaded) if not result.success]
     assert [result.launch.assets[0] for result in failed] == ["model", "tiffs"]
     for result in failed:
         assert f"fields 2020 has no model yet; train it first: eo-assets run {base} --only model" in result.failure

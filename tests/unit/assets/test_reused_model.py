@@ -305,7 +305,7 @@ def test_a_source_that_could_not_run_itself_is_still_a_source(tmp_path: Path) ->
 
 def test_the_example_of_the_documentation_is_complete(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs/next-year.md").read_text()
-    for name, text in re.findall(r"^`(\S+\.yaml)`.*:\n\n```yaml\n(.*?)```", page, re.MULTILINE | re.DOTALL):
+    for name, text in re.findall(r"^`(\S+\.yaml)`[^\n]*:\n\n```yaml\n(.*?)```", page, re.MULTILINE | re.DOTALL):
         (tmp_path / name).write_text(text)
     first, second = (opened(tmp_path / f"west_africa_{year}.yaml") for year in (2020, 2021))
     assert "west_africa_2020 2020 has no model yet" in (model_problem(second) or "")
