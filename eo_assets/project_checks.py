@@ -14,6 +14,7 @@ from typing import Any
 from eo_assets import project_model_checks as model
 from eo_assets import project_place_checks as place
 from eo_assets import project_request_checks as request
+from eo_assets import project_script_composite_checks as script_composite
 from eo_assets import project_value_checks as values
 from eo_assets.core.grid import SentinelHubGrid, UtmGrid
 from eo_assets.errors import GridError
@@ -200,6 +201,9 @@ CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     check_columns,
     check_column_names,
     check_validity_threshold,
+    script_composite.check_composite_in_evalscript,
+    script_composite.check_counts,
+    script_composite.check_no_acquisitions_left_out,
     request.check_reference_collection,
     request.check_reference_interval,
     request.check_reference_script,
