@@ -15,6 +15,6 @@ def project_periods(project: Project) -> tuple[Period, ...]:
 
 
 def delivered_frames(project: Project) -> int:
-    """Frames that the service delivers for a tile: every acquisition, or every period that the evalscript composites."""
+    """Frames that the service delivers for a tile: acquisitions, or the periods that the evalscript composites."""
     asked = project.imagery
     return len(project_periods(project)) if asked.composite_in_evalscript else asked.expected_dates

@@ -1,4 +1,4 @@
-"""Checks of a composite that the evalscript makes: that the project file describes it, and treats frames as composites."""
+"""Checks of a composite that the evalscript makes: it is described, and its frames are not taken for acquisitions."""
 
 from __future__ import annotations
 

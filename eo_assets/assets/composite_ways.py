@@ -30,7 +30,7 @@ class CompositeWay:
     def line(self) -> str:
         """For people."""
         size = f"{self.delivered_bytes / 1e9:,.2f} GB in {self.frames} frames a tile"
-        return f"{self.way:26s} {self.processing_units:10,.1f} PU {size}{'  <- this project' if self.chosen else ''}"
+        return f"{self.way:27s} {self.processing_units:14,.1f} PU, {size}{'  <- this project' if self.chosen else ''}"
 
 
 def composite_ways(loaded: LoadedProject, tiles: Sequence[Tile]) -> tuple[CompositeWay, ...]:

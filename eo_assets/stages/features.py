@@ -27,7 +27,7 @@ from resources.eopatch_files import (
 )
 from resources.heap import give_back
 
-FEATURES = "FEATURES"
+FEATURES, OBSERVATIONS = "FEATURES", "OBSERVATIONS"
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def read_dates(folder: Path, single_date: dt.date) -> list[dt.datetime]:
 
 
 def read_acquisitions(folder: Path) -> list[dt.datetime] | None:
-    """What the frames of a delivery were composited from: `acquisitions` in `userdata.json`, None if it tells nothing."""
+    """What the frames of a delivery were composited from: `acquisitions` in `userdata.json`, None if it is not told."""
     path = folder / f"{USERDATA}.json"
     try:
         userdata = json.loads(path.read_text()) if path.exists() else None

@@ -11,6 +11,7 @@ import argparse
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def _numbers(values: NDArray[Any]) -> NDArray[Any]:
 def remaining(shape: tuple[int, int], holes: Sequence[Window]) -> Iterator[Window]:
     """What is left of an array (y, x) without some windows, as windows that do not overlap, from the top."""
     edges = sorted({0, shape[0], *(edge for rows, _ in holes for edge in (rows.start, rows.stop))})
-    for top, bottom in zip(edges[:-1], edges[1:]):
+    for top, bottom in pairwise(edges):
         free = np.ones(shape[1], dtype=bool)
         for rows, columns in holes:
             if rows.start < bottom and rows.stop > top:

@@ -32,7 +32,9 @@ def test_they_stand_behind_the_first_line_and_no_line_moves() -> None:
     )
 
 
-@pytest.mark.parametrize("first", ["//VERSION=3\n", "// VERSION = 3\n", "//VERSION=3 (a note)\r\n", "\ufeff//VERSION=3\n"])
+@pytest.mark.parametrize(
+    "first", ["//VERSION=3\n", "// VERSION = 3\n", "//VERSION=3 (a note)\r\n", "\ufeff//VERSION=3\n"]
+)
 def test_any_first_line_that_says_the_version_will_do(first: str) -> None:
     with MiniRacer() as context:
         context.eval(with_periods(f"{first}const n = PERIODS.length;", periods_of(YEAR, 4)).removeprefix("\ufeff"))

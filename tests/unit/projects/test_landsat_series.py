@@ -1,4 +1,4 @@
-"""The demo of a cloudy series as it ships: its composite in the evalscript against numpy, and what is cut of its scenes."""
+"""The demo of a cloudy series: its composite in the evalscript against numpy, and what is cut of its scenes."""
 
 from __future__ import annotations
 
