@@ -202,7 +202,7 @@ CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     check_column_names,
     check_validity_threshold,
     script_composite.check_composite_in_evalscript,
-    script_composite.check_counts,
+    script_composite.check_factor_of_counts,
     script_composite.check_no_acquisitions_left_out,
     request.check_reference_collection,
     request.check_reference_interval,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from eo_assets.project import Composite, EOPatches, Features, Imagery
-from eo_assets.project_problems import MISSING, Finding, KeyPath, did_you_mean, listed
+from eo_assets.project_problems import MISSING, Finding, KeyPath
 
 OBSERVATIONS: KeyPath = ("features", "composite", "observations")
 
@@ -29,18 +29,12 @@ def check_composite_in_evalscript(imagery: Imagery, features: Features) -> Itera
         yield Finding(OBSERVATIONS, MISSING, what, remedy)
 
 
-def check_counts(eopatches: EOPatches, features: Features) -> Iterator[Finding]:
-    """The counts are one tiff, as it is."""
+def check_factor_of_counts(eopatches: EOPatches, features: Features) -> Iterator[Finding]:
+    """Counts are the numbers that were delivered."""
     name = features.composite.observations if isinstance(features.composite, Composite) else None
-    if name is None:
-        return
-    stack = eopatches.data.get(name)
-    if stack is None:
-        remedy = f"{did_you_mean(name, eopatches.data)}data features: {listed(eopatches.data)}"
-        yield Finding(OBSERVATIONS, name, "not one of eopatches.data", remedy)
-    elif len(stack.source) != 1 or stack.factor != 1:
-        what = f"eopatches.data.{name} is not the counts of one tiff, with factor 1"
-        yield Finding(OBSERVATIONS, name, what, "make a data feature of the counts alone")
+    stack = None if name is None else eopatches.data.get(name)
+    if stack is not None and stack.factor != 1:
+        yield Finding(("eopatches", "data", name or "", "factor"), stack.factor, "counts are not scaled", "remove it")
 
 
 def check_no_acquisitions_left_out(imagery: Imagery, features: Features) -> Iterator[Finding]:

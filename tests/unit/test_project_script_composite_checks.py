@@ -72,15 +72,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "features.composite.observations: (missing): imagery.composite_in_evalscript needs to know what each frame was "
         "made of: name the data feature of the evalscript's counts of clear observations",
     ),
-    "counts that are not there": (
-        {"features": {"composite": {"observations": "COUNT"}}},
-        "features.composite.observations: \"COUNT\": not one of eopatches.data: did you mean 'COUNTS'? data features: "
-        "BANDS, COUNTS",
-    ),
-    "counts among others": (
-        {"features": {"composite": {"observations": "BANDS"}}},
-        'features.composite.observations: "BANDS": eopatches.data.BANDS is not the counts of one tiff, with factor 1: '
-        "make a data feature of the counts alone",
+    "scaled counts": (
+        {"eopatches": {"data": {"COUNTS": {"from": ["OBSERVATIONS"], "factor": 0.5}}}},
+        "eopatches.data.COUNTS.factor: 0.5: counts are not scaled: remove it",
     ),
     "counts of acquisitions": (
         {"imagery": {"composite_in_evalscript": False}},
