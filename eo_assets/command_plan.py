@@ -17,6 +17,7 @@ from eo_assets.assets.composite_ways import composite_ways
 from eo_assets.assets.cost_estimate import Estimate, estimate_of
 from eo_assets.assets.imagery import project_ledger
 from eo_assets.assets.observations import Observations, observations
+from eo_assets.assets.reused_model import model_problem
 from eo_assets.core.cost import UNVERIFIED
 from eo_assets.core.tile import Tile
 from eo_assets.definitions import open_project
@@ -28,7 +29,8 @@ class Plan:
     """What a project would make: its tiles in order, and what they would cost.
 
     `observations` are the acquisitions a tile that a Catalog search found, where one was asked for; `unreadable` are
-    the files of the area that can't be used.
+    the files of the area that can't be used; `model_problem` is why a model that is not trained here keeps the project
+    from buying anything.
     """
 
     loaded: LoadedProject
@@ -37,6 +39,7 @@ class Plan:
     estimate: Estimate
     observations: Observations | None = None
     unreadable: tuple[Unreadable, ...] = ()
+    model_problem: str | None = None
 
     def as_json(self, *, names: bool) -> dict[str, Any]:
         """Plain values; with `names` the tiles in order."""
@@ -55,6 +58,8 @@ class Plan:
             said["composite"] = [way.as_json() for way in ways]
         if self.observations is not None:
             said["observations"] = self.observations.as_json()
+        if self.model_problem is not None:
+            said["model_problem"] = self.model_problem
         if self.unreadable:
             said["unreadable_files"] = {problem.name: str(problem) for problem in self.unreadable}
         return {**said, "names": [tile.name for tile in self.tiles]} if names else said
@@ -72,7 +77,8 @@ def make_plan(project: str, aoi: Path | None, *, catalog: bool = False) -> Plan:
     tiles = project_grid(loaded).tiles(found.area.geometry)
     check_excluded_tiles(loaded, tiles)
     seen = observations(loaded, tiles) if catalog else None
-    return Plan(loaded, found.area.area_km2, tuple(tiles), estimate_of(loaded, tiles), seen, found.unreadable)
+    estimate, problem = estimate_of(loaded, tiles), model_problem(loaded)
+    return Plan(loaded, found.area.area_km2, tuple(tiles), estimate, seen, found.unreadable, problem)
 
 
 def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
@@ -82,6 +88,8 @@ def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
     for zone, count in plan.tiles_by_zone.items():
         console.print(f"  EPSG:{zone}  {count:6d} tiles")
     tell_unreadable(plan.unreadable, console)
+    if plan.model_problem is not None:
+        console.print(f"[yellow]nothing would be bought: {escape(plan.model_problem)}[/]", soft_wrap=True)
     _print_quote(plan, console)
     _print_ways(plan, console)
     console.print("before compression, and on one CPU:")

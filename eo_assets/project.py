@@ -40,6 +40,7 @@ from eo_assets.project_outputs import (
     CogSettings,
     Maps,
     Model,
+    ModelOfProject,
     Predictions,
     Sampling,
     Split,
@@ -71,6 +72,8 @@ __all__ = [
     "Logging",
     "Maps",
     "Model",
+    "ModelHome",
+    "ModelOfProject",
     "PointsReference",
     "Predictions",
     "Project",
@@ -222,6 +225,16 @@ class Project(Section):
         return service_named(self.services, name)
 
 
+class ModelHome(Section):
+    """Where another project keeps its model: read from its file, never written to."""
+
+    project: str = Field(description="its name")
+    year: int
+    file: Path
+    project_folder: str
+    folder: str = Field(description="of its models, relative to its project folder")
+
+
 class LoadedProject(Section):
     """A checked project: where it was read from, its resolved project folder, and the texts of its evalscripts."""
 
@@ -230,3 +243,4 @@ class LoadedProject(Section):
     project_folder: str = Field(description="absolute local path, or s3://bucket/prefix")
     evalscripts: Mapping[str, str] = Field(description="file name as written in the project file -> text")
     setups: Mapping[str, ScriptSetup] = Field({}, description="the same file name -> what its `setup()` says, if asked")
+    model_home: ModelHome | None = Field(None, description="of the project that model.source names")

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from eo_assets import project_composite_checks as composites
 from eo_assets import project_model_checks as model
 from eo_assets import project_place_checks as place
 from eo_assets import project_request_checks as request
@@ -160,13 +161,6 @@ def check_column_names(eopatches: EOPatches, features: Features) -> Iterator[Fin
             )
 
 
-def check_validity_threshold(features: Features) -> Iterator[Finding]:
-    """Leaving out poor dates of a tile leaves tiles with different dates, and so with different model columns."""
-    if features.validity_threshold is not None and features.composite == "none":
-        what = "a validity threshold without a composite would leave tiles with different numbers of dates"
-        yield Finding(("features", "validity_threshold"), features.validity_threshold, what, "remove it")
-
-
 def _tile_shape(area: Area) -> tuple[int, int] | None:
     """(height, width) of a tile in pixels with its buffer; None where only the grid's file knows, or nobody."""
     try:
@@ -203,7 +197,13 @@ CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     check_bands,
     check_columns,
     check_column_names,
-    check_validity_threshold,
+    composites.check_validity_threshold,
+    composites.check_days,
+    composites.check_number_of_periods,
+    composites.check_index,
+    composites.check_gaps,
+    composites.check_counts,
+    composites.check_min_observations,
     request.check_reference_collection,
     request.check_reference_interval,
     request.check_reference_script,

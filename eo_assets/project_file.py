@@ -14,8 +14,18 @@ from eo_assets.core.evalscript import ScriptSetup
 from eo_assets.core.evalscript_periods import uses_periods, with_periods
 from eo_assets.core.periods import periods_of
 from eo_assets.errors import EvalscriptError, ProjectError
-from eo_assets.project import CollectionReference, Composite, Features, LoadedProject, Project
+from eo_assets.project import (
+    CollectionReference,
+    Composite,
+    Features,
+    LoadedProject,
+    ModelHome,
+    ModelOfProject,
+    Project,
+    Storage,
+)
 from eo_assets.project_checks import check_sections
+from eo_assets.project_model_checks import check_model_home
 from eo_assets.project_problems import (
     MISSING,
     REFERENCE,
@@ -72,12 +82,22 @@ def load_project(
     setups = _inspect_scripts(scripts, texts, inspect_script, findings) if inspect_script else {}
     findings += check_sections({**sections, **setups})
     folder = _project_folder(sections, text, working_folder, findings)
+    home = _model_home(sections, text, environment, working_folder, findings)
+    if home is not None:
+        findings += check_model_home(home, text.file, folder, sections)
     if findings:
         shown = [hide(finding, text.data, environment) for finding in findings]
         raise ProjectError("\n".join(_lines(shown, text)))
     project = Project.model_validate(data)
     by_name = {script.name: setups[script.role] for script in scripts if script.role in setups}
-    return LoadedProject(project=project, file=text.file, project_folder=folder, evalscripts=texts, setups=by_name)
+    return LoadedProject(
+        project=project,
+        file=text.file,
+        project_folder=folder,
+        evalscripts=texts,
+        setups=by_name,
+        model_home=home,
+    )
 
 
 def _validate(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
@@ -176,6 +196,39 @@ def _inspect_scripts(
         except EvalscriptError as error:
             findings.append(Finding(script.key, script.name, " ".join(str(error).split()), "mend the evalscript"))
     return setups
+
+
+def _model_home(
+    sections: Mapping[str, Any],
+    text: Text,
+    environment: Mapping[str, str],
+    working_folder: Path,
+    findings: list[Finding],
+) -> ModelHome | None:
+    """Where the project that model.source names keeps its model. Of its file only that is read: it may be another
+    version's, and need not be one that could still run."""
+    if "model" not in sections or not isinstance(named := sections["model"].source, ModelOfProject):
+        return None
+    key = ("model", "source", "project")
+    try:
+        other = read_text(find_project(named.project, text.origin(key).parent))
+    except Refused as refused:
+        problem = refused.problems[0]
+        what = problem.what if problem.file == named.project else f"{problem.file}: {problem.where}: {problem.what}"
+        findings.append(Finding(key, named.project, what, problem.remedy))
+        return None
+    faults: list[Finding] = []
+    said, invalid = _validate(substitute(other.data, environment, faults))
+    folder = _project_folder(said, other, working_folder, faults)
+    needed = ("name", "year", "storage")
+    for fault in [*faults, *invalid]:
+        if fault.key[0] in needed:
+            what = f"{other.file}: {'.'.join(map(str, fault.key))}: {fault.what}"
+            findings.append(Finding(key, named.project, what, fault.remedy))
+            return None
+    storage: Storage = said["storage"]
+    models = storage.structure.model.replace("{year}", str(said["year"]))
+    return ModelHome(project=said["name"], year=said["year"], file=other.file, project_folder=folder, folder=models)
 
 
 def _project_folder(sections: Mapping[str, Any], text: Text, working_folder: Path, findings: list[Finding]) -> str:

@@ -1,11 +1,13 @@
-"""Checks of model.parameters. LightGBM passes over a name that it does not know, so that nobody would learn of it."""
+"""Checks of the model: its parameters, of which LightGBM passes over those that it does not know, and its source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
+from typing import Any
 
-from eo_assets.project import Model
+from eo_assets.project import Model, ModelHome, ModelOfProject
 from eo_assets.project_problems import Finding, did_you_mean
 
 PARAMETERS = "https://lightgbm.readthedocs.io/en/stable/Parameters.html"
@@ -21,6 +23,22 @@ FILES_AND_MACHINES = frozenset({
     "two_round", "valid", "weight_column",
 })  # fmt: skip
 """LightGBM would read, write or listen where no project folder is looked after, or pass over them."""
+
+
+def check_model_home(
+    home: ModelHome, file: Path, project_folder: str, sections: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Another project's model is another project's, and lies where this one's will not."""
+    named: ModelOfProject = sections["model"].source
+    key = ("model", "source", "project")
+    if home.file == file:
+        yield Finding(key, named.project, "this project itself", "name the project that has trained it, or write train")
+    elif "storage" in sections and "year" in sections and project_folder == home.project_folder:
+        folder = sections["storage"].structure.model
+        if folder.replace("{year}", str(sections["year"])) == home.folder:
+            what = f"keeps its model where this project would: {project_folder}/{home.folder}"
+            remedy = "give this project another storage.project_folder, or storage.structure.model: models/{year}"
+            yield Finding(key, named.project, what, remedy)
 
 
 def check_parameters(model: Model) -> Iterator[Finding]:

@@ -64,13 +64,24 @@ class Split(Section):
     seed: int = 42
 
 
-class Model(Section):
-    """The model: trained here, or a LightGBM file with its signature beside it."""
+class ModelOfProject(Section):
+    """The model that another project has trained: last year's, for this year's map."""
 
-    source: str = Field("train", description="`train`, or a model file under the project folder")
+    project: str = Field(min_length=1, description="a project file, relative to the file that names it, or a name")
+
+
+class Model(Section):
+    """The model: trained here, another project's, or a LightGBM file with its signature beside it."""
+
+    source: str | ModelOfProject = Field("train", description="`train`, a file under the project folder, or a project")
     kind: Literal["lightgbm_regressor", "lightgbm_classifier"] = "lightgbm_regressor"
     parameters: Mapping[str, bool | int | float | str] = Field({})
     split: Split = Split()
+
+    @property
+    def trained_here(self) -> bool:
+        """Is it trained on this project's own samples?"""
+        return self.source == "train"
 
 
 class Predictions(Section):
@@ -96,7 +107,8 @@ class Maps(Section):
 
     `min_coverage` is the share of a zone's tiles that must have a prediction, or be empty, for a map to be made. Half
     by default: one tile that fails never sinks a map, not even of a zone of two, and a map that is more hole than map,
-    of a run that was broken off, is not made and published unasked.
+    of a run that was broken off, is not made and published unasked. `min_observations`: pixels with fewer clear
+    observations over all periods are nodata; for features with a composite.
     """
 
     name: Name = "result"
@@ -105,6 +117,7 @@ class Maps(Section):
     rounding: Literal["nearest", "truncate"] = "nearest"
     cog: CogSettings = CogSettings()
     min_coverage: Annotated[float, Field(ge=0, le=1)] = 0.5
+    min_observations: PositiveInt | None = None
 
 
 class Byoc(Section):

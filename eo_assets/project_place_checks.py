@@ -56,7 +56,7 @@ def check_files(area: Area, reference: Reference, model: Model) -> Iterator[Find
         yield from _check_inside(("area", "grid", "file"), area.grid.file, "input-data")
     if not isinstance(reference.source, CollectionReference):
         yield from _check_inside(("reference", "source", "file"), reference.source.file, "input-data")
-    if model.source != "train":
+    if isinstance(model.source, str) and not model.trained_here:
         yield from _check_inside(("model", "source"), model.source, "the project folder")
 
 

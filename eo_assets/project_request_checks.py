@@ -10,9 +10,11 @@ import numpy as np
 
 from eo_assets.core.evalscript import ScriptSetup
 from eo_assets.project import Collection, CollectionReference, Imagery, Reference
-from eo_assets.project_problems import Finding, KeyPath, did_you_mean, listed, repeated
+from eo_assets.project_problems import MISSING, Finding, KeyPath, did_you_mean, listed, repeated
 
 SOURCE: KeyPath = ("reference", "source")
+WITH_OFFSET = ("sentinel-2-l1c", "sentinel-2-l2a")
+"""Collections whose digital numbers have had an offset of 1000 since processing baseline 04.00, of 2022-01-25."""
 
 
 def check_time_intervals(imagery: Imagery) -> Iterator[Finding]:
@@ -139,6 +141,10 @@ def _check_collection(key: KeyPath, collection: Collection) -> Iterator[Finding]
         cloud = "max_cloud_cover" if collection.max_cloud_cover is not None else "mosaicking_order"
         value = getattr(collection, cloud)
         yield Finding((*key, cloud), value, f"{name} has no cloud cover", "remove it, and mask clouds by a band")
+    if name in WITH_OFFSET and collection.harmonize_values is None:
+        what = "not said, and digital numbers of processing baseline 04.00 (2022-01-25) and later are 1000 higher"
+        remedy = "write true to have the offset taken out, as the service does unless told, or false to keep it"
+        yield Finding((*key, "harmonize_values"), MISSING, what, remedy)
     if own and collection.harmonize_values is not None:
         value = collection.harmonize_values
         yield Finding((*key, "harmonize_values"), value, "only Sentinel-2's own collections have it", "remove it")

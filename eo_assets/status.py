@@ -13,7 +13,7 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.adoption import ADOPTED
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.tile_states import tile_state
-from jobs.graph import ASSETS, NEEDS
+from jobs.graph import ASSETS, needs_of
 from resources.tile_store import TileStore
 
 GOOD = frozenset({"done", "empty", "kept"})
@@ -50,7 +50,8 @@ def project_status(loaded: LoadedProject) -> list[AssetStatus]:
     for asset in ASSETS:
         own = tiles.get(asset) or found[asset]
         # What a tile's stage waits for is known tile by tile.
-        needs = [need for need in NEEDS[asset] if not (asset in tiles and need in tiles)]
+        made_from = needs_of(asset, trained_here=loaded.project.model.trained_here)
+        needs = [need for need in made_from if not (asset in tiles and need in tiles)]
         behind = next((need for need in needs if _unsettled(states[need], shared=need in found)), None)
         states[asset] = own if behind is None else _behind(own, behind)
     return list(states.values())

@@ -73,8 +73,11 @@ def conditions(loaded: LoadedProject) -> Mapping[str, dg.AutomationCondition]:
     """When each asset is asked for; the area's assets are not among them."""
     sampling = _paid_for(loaded)
     pending = _pending()
+    trained_here = loaded.project.model.trained_here
     found: dict[str, dg.AutomationCondition] = {}
     for stage in LAUNCHES["tiles"]:
+        if not trained_here and stage in SAMPLING:
+            continue
         condition = _new_tile()
         if stage in PAID:
             condition &= Condition.all_deps_blocking_checks_passed()
@@ -87,11 +90,12 @@ def conditions(loaded: LoadedProject) -> Mapping[str, dg.AutomationCondition]:
         maps = _after_new_model(maps, model)
     else:
         training &= Condition.missing()
+    # A model of another project is taken up once; whether a newer one of it is wanted is for a person to say.
+    trained = {"training_data": training, "model": Condition.eager()} if trained_here else {"model": _new_tile()}
     return {
         **found,
+        **trained,
         "predictions": predictions,
-        "training_data": training,
-        "model": Condition.eager(),
         "maps": maps,
         "byoc_collection": _settled(pending),
     }

@@ -25,6 +25,14 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 
 ASSETS = tuple(NEEDS)
 
+FOR_TRAINING = frozenset({"reference", "samples", "training_data"})
+"""What is made for a model's training alone. A project with another's model has no use for it, and buys no labels."""
+
+
+def needs_of(asset: str, *, trained_here: bool) -> tuple[str, ...]:
+    """What an asset is made from, in a project that trains its model or takes another's."""
+    return tuple(need for need in NEEDS[asset] if trained_here or need not in FOR_TRAINING or asset in FOR_TRAINING)
+
 
 def with_upstream(assets: Iterable[str], stop_at: Collection[str] = ()) -> set[str]:
     """Assets and all that they are made from, not looking behind `stop_at`. An unknown name is a ProjectError."""

@@ -25,7 +25,7 @@ from eo_assets.partitions import contiguous, ranges_with_work, register, tile_pa
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.walk import StageOutcome
-from jobs.graph import choose_tiles, rebought, with_upstream
+from jobs.graph import FOR_TRAINING, choose_tiles, rebought, with_upstream
 from jobs.project_jobs import AREA, LAUNCHES, MAP, PREDICT, PUBLISH, TRAIN
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -90,7 +90,8 @@ class Launcher:
         sampled: set[str] = set()
         trained = True
         if self._trains(direct, targets, request):
-            yield from self._samples(tiles, sampled, request)
+            if self._trained_here or "training_data" in direct:
+                yield from self._samples(tiles, sampled, request)
             for result in self._train(direct, request):
                 trained = result.success
                 yield result
@@ -109,7 +110,13 @@ class Launcher:
         """The assets that are asked for. Single tiles are tried out stage by stage: no map is made of them unasked."""
         if request.only or not request.tiles:
             return request.only or PUBLISH
+        if not self._trained_here:
+            return tuple(stage for stage in TILE_STAGES if stage not in FOR_TRAINING)
         return tuple(stage for stage in TILE_STAGES if stage != "predictions" or self._has_model())
+
+    @property
+    def _trained_here(self) -> bool:
+        return self.loaded.project.model.trained_here
 
     def _trains(self, direct: set[str], targets: set[str], request: Request) -> bool:
         """Is a model to be brought up to date? A run of single tiles takes the one that is there."""
@@ -117,7 +124,7 @@ class Launcher:
         return asked or (bool(direct & set(TRAIN)) and not (request.tiles and self._has_model()))
 
     def _train(self, direct: set[str], request: Request) -> Iterator[LaunchResult]:
-        needed = with_upstream(direct & set(TRAIN))
+        needed = with_upstream(direct & set(TRAIN)) if self._trained_here else direct
         yield from self._unsettled([asset for asset in TRAIN if asset in needed], None, request)
 
     def _has_model(self) -> bool:

@@ -125,6 +125,8 @@ def _lacking(
 
 def _sampled(loaded: LoadedProject, walk: Walk, tiles: Sequence[Tile]) -> set[str]:
     """The tiles that samples are wanted of; where labels decide, those whose labels are not known to be empty."""
+    if not loaded.project.model.trained_here:
+        return set()
     if loaded.project.sampling.tiles == "labelled":
         labels = walk.store.records("reference")
         return {tile.name for tile in tiles if tile.name not in labels or not labels[tile.name].empty}

@@ -214,6 +214,14 @@ class TileStore:
                 "folder, for instance one with {year}"
             )
 
+    def owner(self, stage: str) -> str | None:
+        """Who the stage's folder belongs to, as it says itself; None where it was never claimed, or says nothing."""
+        said = self.store.get(f"{self.folder(stage)}/_owner.json")
+        try:
+            return None if said is None else str(json.loads(said)["project"])
+        except (ValueError, TypeError, KeyError):
+            return None
+
     def _retire(self, stage: str, key: str, live: Attempt) -> None:
         """Start the grace time of the attempt that was replaced, and sweep those whose grace time is over."""
         replaced = None if live.replaces is None else self.parse(live.replaces, stage, key).attempt

@@ -69,11 +69,17 @@ class Estimate:
 
 def estimate_of(loaded: LoadedProject, tiles: Sequence[Tile]) -> Estimate:
     """What all of these tiles will cost, offline."""
-    asked = quote(loaded, {"tiffs": tiles, "reference": tiles})
+    asked = quote(loaded, dict.fromkeys(bought(loaded), tiles))
     shapes, layers = [tile.shape for tile in tiles], stage_layers(loaded)
     sizes = {stage: raw_bytes(shapes, count, dtype) for stage, (count, dtype) in layers.items()}
     hours = {stage: cpu_hours(shapes, count, stage) for stage, count in work_layers(loaded).items()}
     return Estimate(asked, sizes, hours)
+
+
+def bought(loaded: LoadedProject) -> tuple[str, ...]:
+    """The paid stages that make a map: labels only where they are trained on."""
+    stages = paid_requests(loaded)
+    return tuple(stage for stage in stages if stage != "reference" or loaded.project.model.trained_here)
 
 
 def stage_layers(loaded: LoadedProject) -> dict[str, tuple[int, str]]:
@@ -124,7 +130,8 @@ def cost_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
 
 def wanted_cost_estimate(loaded: LoadedProject, store: TileStore) -> Wanted:
     """The estimate that the committed grid and the project's requests make."""
-    kinds = {stage: [service, str(kind)] for stage, (service, kind) in paid_requests(loaded).items()}
+    asked = paid_requests(loaded)
+    kinds = {stage: [asked[stage][0], str(asked[stage][1])] for stage in bought(loaded)}
     layers = {stage: list(values) for stage, values in stage_layers(loaded).items()}
     inputs = {"tile_grid": live_record(store, "tile_grid", "tile_grid").digest}
     return Wanted(recipe("cost_estimate", {"requests": kinds, "layers": layers}, "1", inputs), inputs)
@@ -149,7 +156,7 @@ def make_cost_estimate(loaded: LoadedProject, store: TileStore) -> OutputRecord:
 
 
 def _write_tiles(path: Path, loaded: LoadedProject, tiles: Sequence[Tile]) -> None:
-    stages = list(paid_requests(loaded))
+    stages = bought(loaded)
     by_shape: dict[Shape, dict[str, float]] = {}
     with path.open("w", newline="") as file:
         table = csv.writer(file)

@@ -4,48 +4,34 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import rasterio
-from numpy.typing import NDArray
 
 from eo_assets.assets.area import tiles_of
+from eo_assets.assets.map_blocks import MapBlocks
 from eo_assets.assets.outputs import materialization
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.shared_outputs import Wanted, ensure, noting_failure
 from eo_assets.assets.zone_tiles import ZoneTiles, check_coverage, keep_what_is_shown, zone_metadata, zone_tiles
 from eo_assets.core.completeness import first_of, holes_geojson
-from eo_assets.core.encode import finish
-from eo_assets.core.mosaic import Lattice, lattice_of, mosaic_rows, place
+from eo_assets.core.mosaic import lattice_of, place
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
-from eo_assets.core.zones import foreign_claims
 from eo_assets.errors import EoAssetsError
 from eo_assets.partitions import zone_partitions
 from eo_assets.pools import pool
-from eo_assets.project import LoadedProject
+from eo_assets.project import LoadedProject, Maps
 from eo_assets.stages.build import tile_store
 from eo_assets.stages.quicklooks import write_values
 from eo_assets.stages.tiffs import tile_settings
 from resources.cog import CogOptions, write_cog
-from resources.eopatch_files import DATA_TIMELESS, open_array
 from resources.tile_store import OutputRecord, TileStore
 
 DESCRIPTION = "One COG a zone on one pixel lattice; every place belongs to one map."
 CODE_VERSION = "1"
-
-BLOCK_ROWS = 512
-CAST_COLUMNS = 8192
-OPEN_TILES = 64
-"""Tiles whose arrays are kept open: blocks go from north to south, so a tile is needed for a few of them only.
-
-The memory of writing a map is a block of `BLOCK_ROWS` rows in the type of the predictions and in that of the map, one
-tile's rows, and GDAL's cache: it grows with the width of the zone (at 10 m up to 67,000 pixels, 135 MB of float32), not
-with the number of its tiles or rows."""
 
 HOLES_FILE = "holes.geojson"
 """Beside a map that has holes: the cell of each tile that is not in it, with its state and the reason."""
@@ -129,7 +115,7 @@ def _wanted(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) 
     project = loaded.project
     inputs = {name: record.digest for name, record in zone.records.items()}
     settings = {
-        "maps": project.maps.model_dump(mode="json", exclude={"min_coverage"}),
+        "maps": _map_settings(project.maps),
         "prediction": project.predictions.name,
         "sources": list(project.sources),
         "tiles": {tile.name: tile_settings(tile) for tile in zone.tiles},
@@ -138,17 +124,23 @@ def _wanted(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) 
     return Wanted(recipe("maps", settings, CODE_VERSION, inputs), inputs)
 
 
+def _map_settings(maps: Maps) -> dict[str, Any]:
+    """What changes a map. A key that came later counts where it is set, or every map would be made anew for it."""
+    later = {"min_observations"} if maps.min_observations is None else set()
+    return maps.model_dump(mode="json", exclude={"min_coverage", *later})
+
+
 def _write_map(
     loaded: LoadedProject, store: TileStore, zone: ZoneTiles, everything: Sequence[Tile], path: Path
 ) -> dict[str, Any]:
     settings, lattice = loaded.project.maps, lattice_of(zone.tiles)
-    cog = settings.cog
+    cog, blocks = settings.cog, MapBlocks(loaded.project, store, zone, lattice, everything)
     summary = write_cog(
         path,
         lattice,
         settings.dtype,
         settings.nodata,
-        _blocks(loaded, store, zone, lattice, everything),
+        iter(blocks),
         options=CogOptions(cog.blocksize, cog.compress, overview_resampling=cog.overview_resampling),
         tags=_tags(loaded, zone),
         description=loaded.project.predictions.name,
@@ -166,51 +158,9 @@ def _write_map(
         "width_px": lattice.shape[1],
         "valid_share": round(summary.valid_share, 4),
         "mean": summary.mean,
+        **blocks.numbers,
         "shifted_tiles": first_of({name: shift for name, shift in shifts.items() if any(shift)}),
     }
-
-
-def _blocks(
-    loaded: LoadedProject, store: TileStore, zone: ZoneTiles, lattice: Lattice, everything: Sequence[Tile]
-) -> Iterator[tuple[slice, NDArray[np.generic]]]:
-    project = loaded.project
-    claims = foreign_claims(lattice, everything)
-
-    @lru_cache(maxsize=OPEN_TILES)
-    def array(name: str) -> Any:
-        return open_array(store.intact(zone.records[name]), DATA_TIMELESS, project.predictions.name)
-
-    def read(tile: Tile, rows: slice) -> NDArray[np.generic] | None:
-        record = zone.records.get(tile.name)
-        return None if record is None or record.empty else np.asarray(array(tile.name)[rows, :, 0])
-
-    for rows in lattice.row_blocks(BLOCK_ROWS):
-        block = mosaic_rows(
-            lattice,
-            zone.tiles,
-            rows,
-            read,
-            dtype=project.predictions.dtype,
-            nodata=project.predictions.nodata,
-            claims=claims,
-        )
-        yield rows, _finished(loaded, block)
-
-
-def _finished(loaded: LoadedProject, block: NDArray[np.generic]) -> NDArray[np.generic]:
-    """A block as the map's type, some columns at a time: what a cast takes on the way does not grow with the zone."""
-    settings = loaded.project.maps
-    result = np.empty(block.shape, dtype=settings.dtype)
-    for start in range(0, block.shape[1], CAST_COLUMNS):
-        columns = slice(start, start + CAST_COLUMNS)
-        result[:, columns] = finish(
-            block[:, columns],
-            rounding=settings.rounding,
-            dtype=settings.dtype,
-            source_nodata=loaded.project.predictions.nodata,
-            nodata=settings.nodata,
-        )
-    return result
 
 
 def _tags(loaded: LoadedProject, zone: ZoneTiles) -> dict[str, str]:
@@ -220,6 +170,7 @@ def _tags(loaded: LoadedProject, zone: ZoneTiles) -> dict[str, str]:
         "SOURCES": "; ".join(project.sources),
         "TILES": ", ".join(sorted(zone.records)),
         "MISSING_TILES": json.dumps(zone.found.holes),
+        **({"MIN_OBSERVATIONS": str(least)} if (least := project.maps.min_observations) else {}),
         "SOFTWARE": "eo-assets",
     }
 

@@ -10,21 +10,20 @@ from typing import Any
 import numpy as np
 
 from eo_assets.assets.model_card import model_card
+from eo_assets.assets.offset_check import DARK, TRAINED_ON_FILE, darkness_of
+from eo_assets.assets.reused_model import check_model_fits, reused_model
 from eo_assets.assets.shared_outputs import Wanted, ensure, live_record
 from eo_assets.assets.training_data import BLOCK_IDS, COLUMNS_FILE, TILES_FILE, WEIGHTS
 from eo_assets.core import model as modelling
 from eo_assets.core.recipe import recipe
-from eo_assets.errors import ModelError
 from eo_assets.project import LoadedProject
-from eo_assets.stages.features import FEATURES, feature_plan
+from eo_assets.stages.features import FEATURES
 from eo_assets.stages.predictions import MODEL_FILE, SIGNATURE_FILE
-from eo_assets.stages.signature import expected_signature, offset_handling
+from eo_assets.stages.signature import expected_signature, feature_names, offset_handling
 from resources.object_store import checksum
 from resources.tile_store import OutputRecord, TileStore
 
 METRICS_FILE, CARD_FILE = "metrics.json", "model_card.md"
-TRAINED_ON_FILE = "trained_on.json"
-"""The tiles whose samples a model was trained on, all of them by name, and the digest of the training data."""
 
 
 def read_metrics(store: TileStore, record: OutputRecord) -> dict[str, Any]:
@@ -35,10 +34,11 @@ def read_metrics(store: TileStore, record: OutputRecord) -> dict[str, Any]:
 
 def wanted_model(loaded: LoadedProject, store: TileStore) -> Wanted:
     """The model that the committed training data make, or the one that the project names."""
-    if loaded.project.model.source != "train":
+    if not loaded.project.model.trained_here:
         # With what the project calls for: a model that fitted once is compared again when the project changes.
-        files = {path.name: checksum(path) for path in _reused_files(loaded, store)}
-        called_for = {**expected_signature(loaded.project).as_json(), "features": list(_feature_names(loaded))}
+        source = reused_model(loaded)
+        files = {path.name: checksum(path) for path in (source.model, source.signature)}
+        called_for = {**expected_signature(loaded.project).as_json(), "features": list(feature_names(loaded.project))}
         return Wanted(recipe("model", {"files": files, "signature": called_for}, "1", {}))
     said = loaded.project.model.model_dump(mode="json")
     said["parameters"] = {k: v for k, v in said["parameters"].items() if k not in modelling.THREAD_PARAMETERS}
@@ -50,7 +50,7 @@ def wanted_model(loaded: LoadedProject, store: TileStore) -> Wanted:
 
 def make_model(loaded: LoadedProject, store: TileStore) -> OutputRecord:
     """Commit the trained model, or the one that the project names, unless it is up to date."""
-    write = _write_trained if loaded.project.model.source == "train" else _write_reused
+    write = _write_trained if loaded.project.model.trained_here else _write_reused
     return ensure(store, "model", "model", wanted_model(loaded, store), lambda folder: write(loaded, store, folder))
 
 
@@ -70,7 +70,9 @@ def _write_trained(loaded: LoadedProject, store: TileStore, folder: Path) -> dic
     metrics = {"scores": trained.metrics, "importances": trained.importances}
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
     tiles = json.loads((source / TILES_FILE).read_text())
-    (folder / TRAINED_ON_FILE).write_text(json.dumps({"training_data": samples.digest, "tiles": tiles}, indent=1))
+    dark, _ = darkness_of(store, set(tiles))
+    trained_on = {"training_data": samples.digest, "tiles": tiles, **({DARK: dark} if dark else {})}
+    (folder / TRAINED_ON_FILE).write_text(json.dumps(trained_on, indent=1))
     (folder / CARD_FILE).write_text(model_card(loaded, signature, trained.metrics, trained.importances, samples, tiles))
     return {
         "samples": samples.numbers["samples"],
@@ -81,48 +83,15 @@ def _write_trained(loaded: LoadedProject, store: TileStore, folder: Path) -> dic
 
 
 def _write_reused(loaded: LoadedProject, store: TileStore, folder: Path) -> dict[str, Any]:
-    """A model of another project or year: its file, with its signature beside it, which must be this project's."""
-    model, beside = _reused_files(loaded, store)
-    signature = modelling.Signature.from_json(json.loads(beside.read_text()))
-    expected = expected_signature(loaded.project, signature.columns, signature.classes)
-    difference = signature.difference(expected) or _unknown_feature(loaded, signature)
-    if difference:
-        raise ModelError(f"{loaded.file}: model.source: {model} does not fit this project: {difference}")
-    shutil.copyfile(model, folder / MODEL_FILE)
-    shutil.copyfile(beside, folder / SIGNATURE_FILE)
-    if (trained_on := model.with_name(TRAINED_ON_FILE)).is_file():
-        shutil.copyfile(trained_on, folder / TRAINED_ON_FILE)
+    """A model of another project or year, copied with its signature, which must be this project's."""
+    source = check_model_fits(loaded)
+    shutil.copyfile(source.model, folder / MODEL_FILE)
+    shutil.copyfile(source.signature, folder / SIGNATURE_FILE)
+    for beside in (TRAINED_ON_FILE, CARD_FILE):
+        if (file := source.model.with_name(beside)).is_file():
+            shutil.copyfile(file, folder / beside)
     (folder / METRICS_FILE).write_text(json.dumps({"scores": {}, "importances": {}}))
-    return {"source": str(model)}
-
-
-def _reused_files(loaded: LoadedProject, store: TileStore) -> tuple[Path, Path]:
-    named = loaded.project.model.source
-    model = store.store.path(named)
-    model = model / MODEL_FILE if model.is_dir() else model
-    beside = model.with_name(SIGNATURE_FILE)
-    for file in (model, beside):
-        if not file.is_file():
-            raise ModelError(
-                f"{loaded.file}: model.source: {named}: {file} does not exist; a reused model needs its "
-                f"{SIGNATURE_FILE} beside it"
-            )
-    return model, beside
-
-
-def _unknown_feature(loaded: LoadedProject, signature: modelling.Signature) -> str | None:
-    """The first column whose feature, or place among the features of its date, is not this project's."""
-    names = _feature_names(loaded)
-    for position, column in enumerate(signature.columns):
-        expected = names[position % len(names)]
-        if column.rpartition("_")[0] != expected:
-            return f"column {position}: the model has {column}, the project makes {expected} there"
-    return None
-
-
-def _feature_names(loaded: LoadedProject) -> tuple[str, ...]:
-    project = loaded.project
-    return feature_plan(project.features, project.eopatches.data[project.features.bands].source).names
+    return {key: value for key, value in source.told.items() if key.startswith("source")}
 
 
 def _headline(trained: modelling.TrainedModel) -> dict[str, float]:

@@ -9,18 +9,19 @@ from typing import Any
 
 import dagster as dg
 
-from eo_assets.stages.quicklooks import QUICKLOOK
+from eo_assets.stages.quicklooks import OBSERVATIONS_PICTURE, QUICKLOOK
 from resources.tile_store import OutputRecord, TileStore
+
+PICTURES = {"quicklook": QUICKLOOK, "observations_picture": OBSERVATIONS_PICTURE}
 
 
 def metadata_of(store: TileStore, record: OutputRecord, *, picture: bool = True) -> dict[str, Any]:
-    """A record's numbers, place and recipe; its quicklook inline where it has one."""
+    """A record's numbers, place and recipe; its pictures inline where it has some."""
     folder = store.path(record)
     numbers = {name: shown(value) for name, value in record.numbers.items()}
-    drawing = folder / QUICKLOOK
-    seen = picture and drawing.exists()
+    drawings = {name: folder / file for name, file in PICTURES.items() if picture and (folder / file).exists()}
     said: dict[str, Any] = {
-        **({"quicklook": inline_picture(drawing.read_bytes(), record.stage)} if seen else {}),
+        **{name: inline_picture(drawing.read_bytes(), record.stage) for name, drawing in drawings.items()},
         **numbers,
         "path": dg.MetadataValue.path(str(folder)),
         "recipe": shown_recipe(record),
@@ -84,10 +85,17 @@ def materialization(
     )
 
 
-def result(store: TileStore, record: OutputRecord, extra: Mapping[str, Any] | None = None) -> dg.MaterializeResult[Any]:
+def result(
+    store: TileStore,
+    record: OutputRecord,
+    extra: Mapping[str, Any] | None = None,
+    checks: Sequence[dg.AssetCheckResult] = (),
+) -> dg.MaterializeResult[Any]:
     """What an asset without partitions returns."""
     return dg.MaterializeResult(
-        metadata={**metadata_of(store, record), **(extra or {})}, data_version=dg.DataVersion(record.digest)
+        metadata={**metadata_of(store, record), **(extra or {})},
+        data_version=dg.DataVersion(record.digest),
+        check_results=list(checks),
     )
 
 

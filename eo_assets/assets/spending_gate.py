@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.imagery import project_ledger, unplaced
 from eo_assets.assets.quotes import Quote, paid_requests, quote
+from eo_assets.assets.reused_model import model_problem
 from eo_assets.assets.tile_run import plan_tiles
 from eo_assets.core.spendings import Month
 from eo_assets.errors import EoAssetsError
@@ -33,6 +34,8 @@ class SpendingVerdict:
 def spending_verdict(loaded: LoadedProject) -> SpendingVerdict:
     """Judge what the committed tiles still have to buy. Asks no service, reads no pixel."""
     budget, costly = loaded.project.budget, paid_services(loaded)
+    if problem := model_problem(loaded):
+        return SpendingVerdict(False, f"nothing is bought unasked: {problem}")
     if not costly and not budget.require_approval and budget.max_processing_units is None:
         return SpendingVerdict(True, "the services that this project asks cost nothing")
     try:
@@ -52,7 +55,9 @@ def missing_quote(loaded: LoadedProject) -> Quote:
     walk = tile_walk(loaded)
     tiles = tiles_of(walk.store)
     imagery, labels = (plan_tiles(walk, tiles, [stage]) for stage in PAID)
-    return quote(loaded, {"tiffs": unplaced(walk, imagery), "reference": labels.ready})
+    # Labels are for training: where another project has trained the model, nothing asks for any by itself.
+    wanted = labels.ready if loaded.project.model.trained_here else ()
+    return quote(loaded, {"tiffs": unplaced(walk, imagery), "reference": wanted})
 
 
 def _judge(loaded: LoadedProject, ledger: Ledger, missing: Quote, costly: set[str]) -> SpendingVerdict:
@@ -91,4 +96,5 @@ def verdict_depends_on(loaded: LoadedProject) -> object:
         loaded.project.budget.model_dump(mode="json"),
         loaded.project.sensor.model_dump(mode="json"),
         sorted(paid_services(loaded)),
+        model_problem(loaded),
     ]

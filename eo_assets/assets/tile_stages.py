@@ -14,9 +14,11 @@ from eo_assets.assets.area import check_excluded_tiles, tiles_of
 from eo_assets.assets.backfills import backfilled
 from eo_assets.assets.event_log import held_open
 from eo_assets.assets.imagery import approve_by_tag, order_imagery, project_ledger, unplaced
+from eo_assets.assets.offset_check import offset_of_predictions, offset_spec
 from eo_assets.assets.progress import Progress
 from eo_assets.assets.quotes import quote
 from eo_assets.assets.reference_spending import reference_spending
+from eo_assets.assets.reused_model import check_model_fits
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.tile_events import TileEvents
 from eo_assets.assets.tile_run import TilePlan, known_outcomes, plan_tiles, run_tiles, task_limits
@@ -64,6 +66,7 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     @dg.multi_asset(
         name=f"{prefix}__tile_stages",
         specs=[_spec(prefix, stage.name, stage.code_version) for stage in tile_walk(loaded).stages],
+        check_specs=[offset_spec(prefix, "predictions")],
         partitions_def=tile_partitions(prefix),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(RUN_TILES),
@@ -74,7 +77,7 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         config: TileRunConfig,
         ray_cluster: RayCluster,
         progress: dg.ResourceParam[Progress],
-    ) -> Iterator[None]:
+    ) -> Iterator[dg.AssetCheckResult]:
         stages = [stage for stage in TILE_STAGES if dg.AssetKey([prefix, stage]) in context.selected_asset_keys]
         walk = tile_walk(loaded, rebuy=config.rebuy)
         # A request for imagery has a least price: what the other runs of the backfill need is ordered along.
@@ -87,8 +90,9 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
                 for outcome in outcomes:
                     events.tell(outcome)
             _tell_calls(context, calls)
-        return
-        yield  # A generator without outputs: Dagster stamps nothing by itself.
+        # No output is yielded: what there is to stamp has been told tile by tile.
+        if context.selected_asset_check_keys:
+            yield offset_of_predictions(prefix, walk.store)
 
     return [tile_stages]
 
@@ -133,6 +137,8 @@ def _outcomes(
     unlabelled = _unlabelled(walk, plan, stages)
     ledger = project_ledger(loaded)
     try:
+        if (plan.to_order or unlabelled) and not loaded.project.model.trained_here:
+            check_model_fits(loaded)
         if unlabelled:
             check_labels(loaded)
         wanted = quote(loaded, {"tiffs": unplaced(walk, plan, later), "reference": unlabelled})

@@ -20,6 +20,7 @@ from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
 from eo_assets.errors import ModelError
 from eo_assets.project import LoadedProject, PointsReference
+from eo_assets.project_periods import project_periods
 from eo_assets.stages.build import tile_walk
 from eo_assets.stages.features import FEATURES, feature_plan
 from eo_assets.stages.samples import PIXELS
@@ -101,7 +102,10 @@ def _write_table(loaded: LoadedProject, store: TileStore, tiles: SampledTiles, f
     """
     project = loaded.project
     samples = {tile.name: store.live("samples", tile.name) for tile in tiles.used}
-    dates = time_axis.common_dates({name: time_axis.labels(read_timestamps(path)) for name, path in samples.items()})
+    periods = project_periods(project)
+    dates = time_axis.common_dates(
+        {name: time_axis.labels(read_timestamps(path), periods) for name, path in samples.items()}
+    )
     features = feature_plan(project.features, project.eopatches.data[project.features.bands].source).names
     points_once = _PointsOnce() if isinstance(project.reference.source, PointsReference) else None
     parts = []

@@ -25,7 +25,7 @@ def finish(
     """
     target = np.dtype(dtype)
     _check_nodata(nodata, target)
-    holes = _is(values, source_nodata)
+    holes = holds(values, source_nodata)
     if target.kind in "iu" and values.dtype.kind == "f":
         values = np.rint(values) if rounding == "nearest" else np.trunc(values)
     valid = values if not holes.any() else values[~holes]
@@ -38,7 +38,8 @@ def finish(
     return result
 
 
-def _is(values: npt.NDArray[Any], code: float | None) -> npt.NDArray[np.bool_]:
+def holds(values: npt.NDArray[Any], code: float | None) -> npt.NDArray[np.bool_]:
+    """Where values hold a nodata code, in their own precision; None: nowhere."""
     if code is None:
         return np.zeros(values.shape, dtype=np.bool_)
     if np.isnan(code):
@@ -83,7 +84,7 @@ def _check_range(valid: npt.NDArray[Any], target: np.dtype[Any]) -> None:
 
 
 def _check_free(result: npt.NDArray[Any], holes: npt.NDArray[np.bool_], nodata: float) -> None:
-    taken = int(np.count_nonzero(_is(result, nodata) & ~holes))
+    taken = int(np.count_nonzero(holds(result, nodata) & ~holes))
     if taken:
         raise TileError(
             f"{taken} valid pixels have the value {nodata:g}, which is the map's nodata code. Choose a nodata outside "

@@ -1,21 +1,33 @@
-"""Training a LightGBM model on a table of samples, its signature, and predicting from it."""
+"""Training a LightGBM model on a table of samples, and predicting from it; what it expects is in `signature.py`."""
 
 from __future__ import annotations
 
 import mmap
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
 from eo_assets.core import scores
+from eo_assets.core.signature import ModelKind, Signature, first_difference
 from eo_assets.errors import ModelError
 
-ModelKind = Literal["lightgbm_regressor", "lightgbm_classifier"]
+__all__ = [
+    "ModelKind",
+    "Samples",
+    "Signature",
+    "TrainedModel",
+    "Training",
+    "class_probabilities",
+    "first_difference",
+    "model_text",
+    "predict",
+    "train",
+]
 THREAD_PARAMETERS = frozenset({"n_jobs", "num_threads", "nthread", "nthreads", "num_thread"})
 """Parameters that change how fast a model is trained, not which: never part of a recipe."""
 
@@ -36,63 +48,6 @@ TREE_PARAMETERS = (
     "max_iter",
 )
 """LightGBM's names of the number of trees: https://lightgbm.readthedocs.io/en/stable/Parameters.html#num_iterations"""
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What a model expects of its input and gives: it must equal the signature of the features it predicts from.
-
-    `columns` are `<feature>_<date>` in order. `offset_handling` says, collection by collection, whether values are
-    harmonised over the processing baseline 04.00. `classes` are the original codes, empty for a regression.
-    """
-
-    kind: ModelKind
-    columns: tuple[str, ...]
-    factor: float
-    reference: str
-    offset_handling: tuple[str, ...]
-    classes: tuple[int, ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain JSON values; `from_json` is the way back."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Signature:
-        """The signature written by `as_json`. Raises ModelError for anything else, naming what is amiss."""
-        try:
-            return cls(
-                kind=values["kind"],
-                columns=tuple(map(str, values["columns"])),
-                factor=float(values["factor"]),
-                reference=str(values["reference"]),
-                offset_handling=tuple(map(str, values["offset_handling"])),
-                classes=tuple(map(int, values["classes"])),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"not a model's signature ({type(error).__name__}: {error}); use the one written with the model"
-            ) from None
-
-    def difference(self, other: Signature) -> str | None:
-        """The first thing in which two signatures differ, in words; None when a model fits."""
-        for name in ("kind", "reference", "factor", "offset_handling"):
-            mine, others = getattr(self, name), getattr(other, name)
-            if mine != others:
-                return f"{name}: the model has {mine!r}, the project {others!r}"
-        position = first_difference(self.columns, other.columns)
-        if position is None:
-            return None
-        mine, others = ((*columns, "none")[position] for columns in (self.columns, other.columns))
-        return f"column {position}: the model has {mine}, the project {others}"
-
-
-def first_difference(columns: Sequence[str], others: Sequence[str]) -> int | None:
-    """The first position at which two lists of columns differ, which may be the end of the shorter; None if nowhere."""
-    if tuple(columns) == tuple(others):
-        return None
-    unequal = (position for position, pair in enumerate(zip(columns, others)) if pair[0] != pair[1])
-    return next(unequal, min(len(columns), len(others)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The time axis of a project and the names of its model columns: (date, feature), in date order.
 
 A model needs the same columns in every tile. Without a composite a tile's dates are its own acquisition days, and tiles
-that differ are refused; composites, which give every tile the same periods, belong here too.
+that differ are refused. With one its dates are the periods of the project, the same for all.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 
-from eo_assets.errors import ModelError
+from eo_assets.core.periods import Period, centres_of, labels_of
+from eo_assets.errors import ModelError, TileError
 
 
 def ascending(timestamps: Sequence[dt.datetime]) -> tuple[list[int], list[dt.datetime]]:
@@ -18,9 +19,19 @@ def ascending(timestamps: Sequence[dt.datetime]) -> tuple[list[int], list[dt.dat
     return order, [timestamps[i] for i in order]
 
 
-def labels(timestamps: Sequence[dt.datetime]) -> tuple[str, ...]:
-    """The name of each date of a tile: the day in UTC. Neighbouring tiles differ by seconds, not by days."""
-    return tuple(t.date().isoformat() for t in timestamps)
+def labels(timestamps: Sequence[dt.datetime], periods: Sequence[Period] = ()) -> tuple[str, ...]:
+    """The name of each date of a tile: the day in UTC. Neighbouring tiles differ by seconds, not by days.
+
+    With periods they are the dates, and the timestamps have to be their centres: TileError where they are not.
+    """
+    if not periods:
+        return tuple(t.date().isoformat() for t in timestamps)
+    if tuple(timestamps) != centres_of(periods):
+        raise TileError(
+            f"{len(timestamps)} dates that are not the centres of the {len(periods)} periods of features.composite: "
+            "make the features anew: --only features"
+        )
+    return labels_of(periods)
 
 
 def columns(dates: Sequence[str], features: Sequence[str]) -> tuple[str, ...]:

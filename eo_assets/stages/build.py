@@ -9,6 +9,7 @@ from typing import Any
 
 from eo_assets.errors import ProjectError, TileError
 from eo_assets.project import CollectionReference, Folders, LoadedProject, Service
+from eo_assets.project_periods import project_periods
 from eo_assets.stages.eopatches import EOPatchesStage
 from eo_assets.stages.features import FeaturesStage
 from eo_assets.stages.predictions import PredictionsStage
@@ -89,15 +90,16 @@ def _pace(service: Service) -> Pace:
 def tile_walk(loaded: LoadedProject, *, rebuy: Collection[str] = ()) -> Walk:
     """The project's tile stages in order, over its store. `rebuy`: tiles whose stale imagery is bought again."""
     project = loaded.project
-    dates = project.imagery.expected_dates
-    features = FeaturesStage(project.features, project.eopatches, dates)
+    acquisitions, periods = project.imagery.expected_dates, project_periods(project)
+    dates = len(periods) or acquisitions
+    features = FeaturesStage(project.features, project.eopatches, acquisitions, periods)
     stages = (
         Tiffs(project.imagery, loaded.evalscripts[project.imagery.evalscript]),
         _reference(loaded),
         EOPatchesStage(project.imagery, project.eopatches),
         features,
         Samples(project.sampling, project.reference, dates, len(features.plan.names)),
-        PredictionsStage(project.predictions, features.plan.names, dates, expected_signature(project)),
+        PredictionsStage(project.predictions, features.plan.names, dates, expected_signature(project), periods),
     )
     return Walk(stages, tile_store(loaded), frozenset(rebuy))
 

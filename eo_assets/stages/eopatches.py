@@ -14,6 +14,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from eo_assets.core.dark_targets import Darkness, DarkTargets, joined
 from eo_assets.core.tile import Tile
 from eo_assets.core.time_axis import ascending
 from eo_assets.errors import TileError
@@ -98,11 +99,13 @@ class EOPatchesStage:
         with contextlib.ExitStack() as stack:
             stack.enter_context(rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE))
             tiffs = _Tiffs(folder, order, stack)
-            for name, bands in self.eopatches.data.items():
-                _write_bands(output, name, bands, tiffs, tile)
+            dark = [
+                _write_bands(output, name, bands, tiffs, tile, timestamps)
+                for name, bands in self.eopatches.data.items()
+            ]
             shares = {name: _write_mask(output, name, mask, tiffs, tile) for name, mask in self.eopatches.masks.items()}
         give_back()
-        return _result(timestamps, shares)
+        return _result(timestamps, shares, joined(dark))
 
     def _kept(self, tile: Tile, order: list[int], timestamps: list[dt.datetime]) -> tuple[list[int], list[dt.datetime]]:
         """The frames of dates that are not excluded."""
@@ -160,19 +163,26 @@ def _bytes_a_value(bands: BandStack) -> int:
     return 8 if _as_numbers(bands) else 4 + 3 * np.dtype(bands.dtype).itemsize
 
 
-def _write_bands(output: Path, name: str, bands: BandStack, tiffs: _Tiffs, tile: Tile) -> None:
+def _write_bands(
+    output: Path, name: str, bands: BandStack, tiffs: _Tiffs, tile: Tile, timestamps: Sequence[dt.datetime]
+) -> Darkness:
+    """Store a data feature; returns how dark its digital numbers are, which are known where bands have a factor."""
     picture = Thumbnail(tile.shape)
+    dark = DarkTargets(bands.source, timestamps if bands.factor != 1 else ())
     shape = (tiffs.dates, *tile.shape, len(bands.source))
     array = create_array(output, DATA, name, shape, bands.dtype, Scaling(bands.factor) if _as_numbers(bands) else None)
     for rows in row_blocks(tile.shape[0]):
-        last_date = _write_block(array, rows, bands, tiffs, f"{name} of {tile.name}")
+        last_date = _write_block(array, rows, bands, tiffs, dark, f"{name} of {tile.name}")
         picture.add(rows, last_date)
     write_true_colour(output, picture.values() * bands.factor, bands.source)
+    return dark.darkness()
 
 
-def _write_block(array: Any, rows: slice, bands: BandStack, tiffs: _Tiffs, told: str) -> Frames:
+def _write_block(array: Any, rows: slice, bands: BandStack, tiffs: _Tiffs, dark: DarkTargets, told: str) -> Frames:
     """Store one block of rows; returns its last date, (rows, x, band). What it holds is gone before the next block."""
     block = tiffs.stack(bands.source, rows)
+    if block.dtype == np.uint16:
+        dark.add(block)
     if _as_numbers(bands):
         DigitalNumbers(array).write(rows, to_digital_numbers(block, told))
     else:
@@ -204,15 +214,14 @@ def write_eopatch(
     `timestamps` ascend, and so do the frames of the sources.
     """
     write_header(output, tile, timestamps)
-    for name, bands in eopatches.data.items():
-        _write_bands(output, name, bands, frames[name], tile)
+    dark = [_write_bands(output, name, bands, frames[name], tile, timestamps) for name, bands in eopatches.data.items()]
     shares = {name: _write_mask(output, name, mask, frames[name], tile) for name, mask in eopatches.masks.items()}
-    return _result(timestamps, shares)
+    return _result(timestamps, shares, joined(dark))
 
 
-def _result(timestamps: list[dt.datetime], shares: Mapping[str, float]) -> StageResult:
+def _result(timestamps: list[dt.datetime], shares: Mapping[str, float], dark: Darkness) -> StageResult:
     rounded = {f"valid_share_{name}": round(share, 4) for name, share in shares.items()}
-    numbers = {"dates": len(timestamps), **rounded}
+    numbers = {"dates": len(timestamps), **rounded, **({"dark": dark} if any(dark.values()) else {})}
     if shares and not any(shares.values()):
         return StageResult(numbers, empty="no pixel of any date is valid")
     return StageResult(numbers)

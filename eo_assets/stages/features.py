@@ -1,4 +1,7 @@
-"""Stage 3, features: the model's columns of a tile, (time, y, x, feature) float32, NaN where nothing is known."""
+"""Stage 3, features: the model's columns of a tile, (time, y, x, feature) float32, NaN where nothing is known.
+
+Of the acquisitions as they are, or of their composites: one value a period, the same periods in every tile.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eo_assets.core.features import FeaturePlan, feature_stack
+from eo_assets.core.periods import Period
 from eo_assets.core.tile import Tile
-from eo_assets.project import EOPatches, Features
-from eo_assets.stages.quicklooks import Thumbnail, write_feature
+from eo_assets.project import Composite, EOPatches, Features
+from eo_assets.stages.composites import CompositeBlock, Compositor
+from eo_assets.stages.quicklooks import Thumbnail, write_feature, write_observations
 from eo_assets.stages.stage import StageResult, TileInputs
 from resources.eopatch_files import (
     DATA,
@@ -32,11 +38,16 @@ FEATURES, OBSERVATIONS = "FEATURES", "OBSERVATIONS"
 
 @dataclass(frozen=True, slots=True)
 class FeaturesStage:
-    """Indices, then bands, of every valid pixel and date."""
+    """Indices, then bands, of every valid pixel and date.
+
+    With a composite the dates are its periods, and mask/OBSERVATIONS (period, y, x, 1) uint16 counts the clear
+    observations that a value was made of: 0 where there is none, also where a gap was filled.
+    """
 
     features: Features
     eopatches: EOPatches
     expected_dates: int
+    periods: tuple[Period, ...] = ()
 
     name: ClassVar[str] = "features"
     inputs: ClassVar[tuple[str, ...]] = ("eopatches",)
@@ -48,8 +59,9 @@ class FeaturesStage:
 
     def memory_bytes(self, tile: Tile) -> int:
         """Of one block: the float32 columns and their compressed copy, and the bands they are made of."""
-        pixels = self.expected_dates * ROWS * tile.shape[1]
-        return (350 << 20) + pixels * (8 * len(self.plan.names) + 4 * len(self.band_names))
+        pixels, bands = ROWS * tile.shape[1], len(self.band_names)
+        columns = 8 * len(self.plan.names) * (len(self.periods) or self.expected_dates)
+        return (350 << 20) + pixels * (columns + bands * (4 * self.expected_dates + 8 * len(self.periods)))
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -67,31 +79,103 @@ class FeaturesStage:
         A recipe sorts the keys of a mapping, and the order of the indices is the order of the columns.
         """
         said = self.features.model_dump(mode="json")
-        return {"features": said, "bands": list(self.band_names), "columns": list(self.plan.names)}
+        periods = [[period.label, period.start.isoformat(), period.end.isoformat()] for period in self.periods]
+        settings = {"features": said, "bands": list(self.band_names), "columns": list(self.plan.names)}
+        return settings | ({"periods": periods} if periods else {})
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Stream blocks of rows: digital numbers in, columns out."""
-        folder, plan = inputs["eopatches"], self.plan
+        folder = inputs["eopatches"]
+        if isinstance(self.features.composite, Composite):
+            compositor = Compositor(folder, self.features, self.features.composite, self.periods, self.band_names)
+            return self._composited(compositor, tile, output)
+        return self._acquired(folder, tile, output)
+
+    def _acquired(self, folder: Path, tile: Tile, output: Path) -> StageResult:
+        """The dates as they are."""
         bands = open_array(folder, DATA, self.features.bands)
         mask = open_array(folder, MASK, self.features.mask) if self.features.mask else None
         write_header(output, tile, read_timestamps(folder))
-        shape = (bands.shape[0], *tile.shape, len(plan.names))
-        columns = create_array(output, DATA, FEATURES, shape, "float32")
-        numbers, picture = DigitalNumbers(bands), Thumbnail(tile.shape)
-
-        def make(rows: slice) -> int:
-            """Store one block of rows and count its valid values; it is gone before the next one is made."""
+        numbers, columns = DigitalNumbers(bands), _Columns(output, tile, bands.shape[0], self.plan)
+        for rows in row_blocks(tile.shape[0]):
             valid = None if mask is None else mask[:, rows, :, 0]
-            block = feature_stack(numbers.read(rows), numbers.factor, valid, plan)
-            columns[:, rows] = block
-            picture.add(rows, block[-1, ..., :1])
+            columns.write(rows, numbers.read(rows), numbers.factor, valid)
             give_back()
-            return sum(int((~np.isnan(date)).all(axis=-1).sum()) for date in block)
+        return columns.finish()
 
-        valid_values = sum(make(rows) for rows in row_blocks(tile.shape[0]))
-        write_feature(output, picture.values()[..., 0], is_index=bool(plan.indices))
-        share = valid_values / max(1, int(np.prod(shape[:3])))
-        return StageResult({"dates": shape[0], "features": list(plan.names), "valid_share": round(share, 4)})
+    def _composited(self, compositor: Compositor, tile: Tile, output: Path) -> StageResult:
+        """One date a period, and how many observations it has."""
+        write_header(output, tile, compositor.timestamps)
+        columns = _Columns(output, tile, len(self.periods), self.plan)
+        observations = _Observations(output, tile, len(self.periods))
+        for rows in row_blocks(tile.shape[0]):
+            block = compositor.block(rows)
+            columns.write(rows, block.values, compositor.factor, None)
+            observations.write(rows, block)
+            give_back()
+        told = {**columns.finish().numbers, **compositor.told, **observations.finish()}
+        return StageResult(told, empty=None if columns.valid else "no pixel has a clear observation in any period")
+
+
+class _Columns:
+    """Writes FEATURES block by block and counts its valid values; a block is gone before the next one is made."""
+
+    def __init__(self, output: Path, tile: Tile, dates: int, plan: FeaturePlan) -> None:
+        self._output, self._plan = output, plan
+        self._shape = (dates, *tile.shape, len(plan.names))
+        self._array = create_array(output, DATA, FEATURES, self._shape, "float32")
+        self._picture = Thumbnail(tile.shape)
+        self.valid = 0
+
+    def write(self, rows: slice, numbers: NDArray[Any], factor: float, valid: NDArray[np.bool_] | None) -> None:
+        """Columns of numbers (time, rows, x, band), NaN where they or `valid` (time, rows, x) say so."""
+        block = feature_stack(numbers, factor, valid, self._plan)
+        self._array[:, rows] = block
+        self._picture.add(rows, block[-1, ..., :1])
+        self.valid += sum(int((~np.isnan(date)).all(axis=-1).sum()) for date in block)
+
+    def finish(self) -> StageResult:
+        """The picture of the last date's first column, and what to tell."""
+        write_feature(self._output, self._picture.values()[..., 0], is_index=bool(self._plan.indices))
+        share = self.valid / max(1, int(np.prod(self._shape[:3])))
+        return StageResult(
+            {"dates": self._shape[0], "features": list(self._plan.names), "valid_share": round(share, 4)}
+        )
+
+
+class _Observations:
+    """Writes the counts of clear observations (period, y, x, 1), and what they come to over all periods."""
+
+    def __init__(self, output: Path, tile: Tile, periods: int) -> None:
+        self._output, self._picture = output, Thumbnail(tile.shape)
+        self._array = create_array(output, MASK, OBSERVATIONS, (periods, *tile.shape, 1), "uint16")
+        self._filled = self._gaps = self._sum = 0
+        self._totals: list[tuple[int, int]] = []
+
+    def write(self, rows: slice, block: CompositeBlock) -> None:
+        """One block of rows."""
+        self._array[:, rows] = block.counts[..., None]
+        totals = block.counts.sum(axis=0, dtype=np.int64)
+        self._picture.add(rows, totals[..., None])
+        self._totals.append((int(totals.min()), int(totals.max())))
+        self._sum += int(totals.sum())
+        self._filled += block.filled
+        self._gaps += int((block.counts == 0).sum())
+
+    def finish(self) -> dict[str, Any]:
+        """Least, mean and most of a pixel over all periods; the share of values that had no observation, and filled."""
+        write_observations(self._output, self._picture.values()[..., 0])
+        periods, height, width, _ = self._array.shape
+        values = max(1, periods * height * width)
+        return {
+            "observations": {
+                "least": min(low for low, _ in self._totals),
+                "mean": round(self._sum / (height * width), 2),
+                "most": max(high for _, high in self._totals),
+            },
+            "unobserved_share": round(self._gaps / values, 4),
+            "filled_share": round(self._filled / values, 4),
+        }
 
 
 def feature_plan(features: Features, band_names: tuple[str, ...]) -> FeaturePlan:

@@ -15,15 +15,18 @@ from numpy.typing import NDArray
 
 from eo_assets.core import time_axis
 from eo_assets.core.model import Signature, class_probabilities, first_difference, predict
+from eo_assets.core.periods import Period
 from eo_assets.core.tile import Tile
 from eo_assets.errors import ModelError, TileError
 from eo_assets.project import Predictions
-from eo_assets.stages.features import FEATURES
+from eo_assets.stages.features import FEATURES, OBSERVATIONS
 from eo_assets.stages.quicklooks import Thumbnail, write_values
 from eo_assets.stages.stage import StageResult, TileInputs
 from resources.eopatch_files import (
     DATA,
     DATA_TIMELESS,
+    MASK,
+    MASK_TIMELESS,
     ROWS,
     create_array,
     open_array,
@@ -33,6 +36,7 @@ from resources.eopatch_files import (
 )
 
 MODEL_FILE, SIGNATURE_FILE = "model.txt", "signature.json"
+MOST_OBSERVATIONS = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,15 @@ class PredictionsStage:
     """`<name>` (y, x, 1): a regression's value, or the original code of the most probable class.
 
     A classifier also writes `<name>_PROBABILITY` (y, x, 1), the probability of that class, and on request
-    `<name>_PROBABILITIES` (y, x, class) of all. Pixels without any valid date hold nodata and are never computed.
+    `<name>_PROBABILITIES` (y, x, class) of all. Pixels without any valid date hold nodata and are never computed. Of
+    composites it hands on `mask_timeless/OBSERVATIONS` (y, x, 1) uint16, the clear observations of all periods.
     """
 
     predictions: Predictions
     feature_names: tuple[str, ...]
     expected_dates: int
     signature: Signature
+    periods: tuple[Period, ...] = ()
 
     name: ClassVar[str] = "predictions"
     inputs: ClassVar[tuple[str, ...]] = ("features",)
@@ -74,12 +80,15 @@ class PredictionsStage:
         """Predict block by block. Features that are not what the model was trained on are a ModelError."""
         booster, signature = load_model(str(inputs["model"]))
         features = open_array(inputs["features"], DATA, FEATURES)
-        columns = time_axis.columns(time_axis.labels(read_timestamps(inputs["features"])), self.feature_names)
+        dates = time_axis.labels(read_timestamps(inputs["features"]), self.periods)
+        columns = time_axis.columns(dates, self.feature_names)
         self._check_fit(signature, columns, tile)
         write_header(output, tile)
         writer = _Writer(output, tile, self.predictions, signature.classes)
         for rows in row_blocks(tile.shape[0]):
             writer.write(rows, *_predict_rows(booster, features, rows))
+        if self.periods:
+            _hand_on_observations(inputs["features"], output, tile)
         return writer.finish()
 
     def _check_fit(self, model: Signature, columns: tuple[str, ...], tile: Tile) -> None:
@@ -161,6 +170,14 @@ class _Writer:
             )
         block[valid] = cast
         return block
+
+
+def _hand_on_observations(features: Path, output: Path, tile: Tile) -> None:
+    """The clear observations of each pixel over all periods, so that a map needs the predictions alone."""
+    counts = open_array(features, MASK, OBSERVATIONS)
+    totals = create_array(output, MASK_TIMELESS, OBSERVATIONS, (*tile.shape, 1), "uint16")
+    for rows in row_blocks(tile.shape[0]):
+        totals[rows] = np.minimum(counts[:, rows].sum(axis=0, dtype=np.int64), MOST_OBSERVATIONS).astype(np.uint16)
 
 
 def as_table(block: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from eo_assets.core import pictures
 
-QUICKLOOK = "quicklook.png"
+QUICKLOOK, OBSERVATIONS_PICTURE = "quicklook.png", "observations.png"
 SIDE = 192
 """Pixels of the longer side: a picture of some 10-25 KB, small enough to be inlined in an event."""
 
@@ -56,6 +56,12 @@ def write_feature(folder: Path, values: NDArray[Any], *, is_index: bool) -> None
         _write(folder, pictures.index_picture(values, -1.0, 1.0, side=SIDE))
     else:
         _write(folder, pictures.scalar_picture(values, float("nan"), side=SIDE))
+
+
+def write_observations(folder: Path, counts: NDArray[Any]) -> None:
+    """How many clear observations a pixel has, (y, x), from none to the most."""
+    png = pictures.scalar_picture(counts.astype(np.float32), float("nan"), vmin=0, vmax=max(1, counts.max()), side=SIDE)
+    (folder / OBSERVATIONS_PICTURE).write_bytes(png)
 
 
 def write_values(

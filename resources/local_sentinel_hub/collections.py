@@ -45,7 +45,8 @@ class BandFile:
 class Scene:
     """One acquisition. `cover` limits it (lon/lat); None: the whole file. Without a time it is older than any other.
 
-    `product` is what scripts see as its dataPath; None: the folder of its files.
+    `product` is what scripts see as its dataPath; None: the folder of its files. `offset` is what its processing has
+    added to the digital numbers of bands with a scale: 1000 from Sentinel-2's baseline 04.00 on.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Scene:
     files: Mapping[str, BandFile]
     cover: shapely.Geometry | None = None
     product: str | None = None
+    offset: int = 0
 
     @property
     def footprint(self) -> shapely.Geometry:
@@ -90,6 +92,7 @@ class _SceneModel(_Declared):
     cloud_cover: float | None = Field(default=None, ge=0, le=100)
     files: dict[str, str] = Field(min_length=1)
     product: str | None = Field(default=None, min_length=1)
+    offset: int = Field(default=0, ge=0)
 
     @field_validator("time")
     @classmethod
@@ -162,7 +165,7 @@ def _scene(model: _SceneModel, name: str, path: Path) -> Scene:
         if not file.path.is_file():
             raise ProjectError(f"{path}: band {band} of {model.time:%Y-%m-%d} is not at {file.path}; correct the path")
     stamp = f"{model.time:%Y%m%dT%H%M%S}"
-    return Scene(f"{name}_{stamp}", model.time, model.cloud_cover, files, product=model.product)
+    return Scene(f"{name}_{stamp}", model.time, model.cloud_cover, files, product=model.product, offset=model.offset)
 
 
 @lru_cache(maxsize=4096)

@@ -156,10 +156,22 @@ class BandReader:
 
 
 class SlotReader:
-    """Samples of slots on one grid. Holds at most `max_open` files open; use as a context manager."""
+    """Samples of slots on one grid. Holds at most `max_open` files open; use as a context manager.
 
-    def __init__(self, grid: PixelGrid, sampling: Sampling, bands: Mapping[str, Band], max_open: int = 256) -> None:
+    With `harmonize` the offset of scenes that have one is taken off, and what would be below 0 is 0.
+    """
+
+    def __init__(
+        self,
+        grid: PixelGrid,
+        sampling: Sampling,
+        bands: Mapping[str, Band],
+        max_open: int = 256,
+        *,
+        harmonize: bool = True,
+    ) -> None:
         self._grid = grid
+        self._harmonize = harmonize
         self._sampling = sampling
         self._bands = bands
         self._max_open = max_open
@@ -219,7 +231,11 @@ class SlotReader:
         self._open[file] = reader
         if len(self._open) > self._max_open:
             self._open.popitem(last=False)[1].close()
-        return reader.read(start, stop)
+        values, valid = reader.read(start, stop)
+        if self._harmonize and scene.offset and self._bands[band].scale is not None:
+            np.maximum(values, scene.offset, out=values)
+            values -= values.dtype.type(scene.offset)
+        return values, valid
 
     def _cover(self, scene: Scene, start: int, stop: int) -> NDArray[np.bool_] | None:
         if scene.cover is None:

@@ -60,7 +60,7 @@ class DataFilter(_Part):
 
 
 class Processing(_Part):
-    """processing of a datasource. harmonizeValues is accepted: the files are served as they are."""
+    """processing of a datasource. harmonizeValues, true unless said, concerns scenes that have an offset declared."""
 
     upsampling: Literal["NEAREST", "BILINEAR", "BICUBIC"] = "NEAREST"
     downsampling: Literal["NEAREST", "BILINEAR", "BICUBIC"] = "NEAREST"

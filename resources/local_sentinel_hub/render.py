@@ -259,7 +259,8 @@ def _read(
 def _reader(job: Job, source: Source) -> SlotReader:
     processing = source.data.processing
     sampling = Sampling(processing.upsampling, processing.downsampling)
-    return SlotReader(job.grid, sampling, source.collection.bands)
+    harmonize = processing.harmonize_values is not False  # the service's default
+    return SlotReader(job.grid, sampling, source.collection.bands, harmonize=harmonize)
 
 
 def _open(

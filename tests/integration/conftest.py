@@ -80,7 +80,7 @@ PROJECT: dict[str, Any] = {
         "buffer": 4,
     },
     "imagery": {
-        "collections": [{"collection": "sentinel-2-l2a", "service": "local"}],
+        "collections": [{"collection": "sentinel-2-l2a", "service": "local", "harmonize_values": True}],
         "time_interval": ["2020-06-01", "2020-06-30"],
         "evalscript": "fields.js",
         "tiff_outputs": [*BANDS, "MASK"],
@@ -341,6 +341,12 @@ def graph_in() -> Callable[..., Graph]:
         return graph_of(*projects, instance=instance)
 
     return make
+
+
+@pytest.fixture
+def graph_beside(fields: Graph) -> Callable[[LoadedProject], Graph]:
+    """`graph_beside(loaded)`: the session's project and another one in the session's instance."""
+    return lambda loaded: graph_of(fields.loaded, loaded, instance=fields.instance)
 
 
 @pytest.fixture

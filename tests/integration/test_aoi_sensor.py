@@ -25,7 +25,7 @@ from tests.simulation.world import Simulation, write_simulation
 
 ENABLED = {"area": {"files": "*.geojson"}, "sensor": {"enabled": True, "seconds": 1}}
 PAID = {
-    "imagery": {"collections": [{"collection": "sentinel-2-l2a", "service": "cdse"}]},
+    "imagery": {"collections": [{"collection": "sentinel-2-l2a", "service": "cdse", "harmonize_values": True}]},
 }
 
 

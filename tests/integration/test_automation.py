@@ -267,7 +267,7 @@ def test_what_would_have_to_be_bought_is_left_to_a_person(small: Simulation, sto
     first, second, *_ = small.names
     daemon = Daemon(small.open(), stored)
     daemon.launch(AREA)
-    paid = {"imagery": {"collections": [{"collection": "sentinel-2-l2a", "service": "cdse"}]}}
+    paid = {"imagery": {"collections": [{"collection": "sentinel-2-l2a", "service": "cdse", "harmonize_values": True}]}}
     loaded = small.open(paid)
     store = tile_store(loaded)
     for name in (first, second):

@@ -130,6 +130,7 @@ def test_a_model_names_the_tiles_it_was_trained_on(copied: Callable[..., Any]) -
     model = make_model(graph.loaded, graph.store)
     used = [TILES[0], *TILES[2:]]
     trained_on = json.loads((graph.store.path(model) / TRAINED_ON_FILE).read_text())
+    assert set(trained_on.pop("dark")["before"]) == {"B04", "B08", "B11"}
     assert trained_on == {"training_data": data.digest, "tiles": used}
     assert model.numbers["trained_on_tiles"] == 3
     assert f"of 3 tiles ({', '.join(used)})" in (graph.store.path(model) / "model_card.md").read_text()

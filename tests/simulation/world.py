@@ -163,7 +163,7 @@ class Simulation:
                 "buffer": 0,
             },
             "imagery": {
-                "collections": [{"collection": "sentinel-2-l2a", "service": "local"}],
+                "collections": [{"collection": "sentinel-2-l2a", "service": "local", "harmonize_values": True}],
                 "time_interval": ["2020-06-01", "2020-06-30"],
                 "evalscript": "simulated.js",
                 "tiff_outputs": [*BANDS, "MASK"],

@@ -13,8 +13,9 @@ import rasterio
 
 from eo_assets.core.model import Samples as Table
 from eo_assets.core.model import Signature, Training, train
+from eo_assets.core.periods import Period, periods_of
 from eo_assets.core.tile import Bounds, Tile
-from eo_assets.project import EOPatches, Features, Imagery, Predictions, Reference, Sampling
+from eo_assets.project import Composite, EOPatches, Features, Imagery, Predictions, Reference, Sampling
 from eo_assets.stages.eopatches import EOPatchesStage
 from eo_assets.stages.features import FeaturesStage
 from eo_assets.stages.predictions import MODEL_FILE, SIGNATURE_FILE, PredictionsStage
@@ -96,10 +97,18 @@ class World:
     def input_folder(self) -> Path:
         return self.root / "input-data"
 
+    @property
+    def periods(self) -> tuple[Period, ...]:
+        """Those of the composite; none without one."""
+        composite = Features.model_validate(self.features).composite
+        interval = Imagery.model_validate(self.imagery).time_interval
+        return periods_of(interval, composite.periods) if isinstance(composite, Composite) else ()
+
     def walk(self, *, rebuy: tuple[str, ...] = ()) -> Walk:
         imagery = Imagery.model_validate(self.imagery)
         eopatches = EOPatches.model_validate(self.eopatches)
-        features = FeaturesStage(Features.model_validate(self.features), eopatches, imagery.expected_dates)
+        asked = Features.model_validate(self.features)
+        features = FeaturesStage(asked, eopatches, imagery.expected_dates, self.periods)
         reference = Reference.model_validate(self.reference)
         stages = (
             Tiffs(imagery, self.evalscript),
@@ -107,7 +116,9 @@ class World:
             EOPatchesStage(imagery, eopatches),
             features,
             Samples(Sampling.model_validate(self.sampling), reference, 2, 2),
-            PredictionsStage(Predictions.model_validate(self.predictions), features.plan.names, 2, self.signature),
+            PredictionsStage(
+                Predictions.model_validate(self.predictions), features.plan.names, 2, self.signature, self.periods
+            ),
         )
         return Walk(stages, self.store, frozenset(rebuy))
 

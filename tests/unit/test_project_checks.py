@@ -309,7 +309,47 @@ BROKEN: dict[str, tuple[str, str]] = {
     "validity threshold": (
         "features: {validity_threshold: 0.5}",
         "features.validity_threshold: 0.5: a validity threshold without a composite would leave tiles "
-        "with different numbers of dates: remove it",
+        "with different numbers of dates: remove it, or give features.composite",
+    ),
+    "validity threshold without a mask": (
+        "features: {mask: null, validity_threshold: 0.5, composite: {method: median, periods: 12}}",
+        "features.validity_threshold: 0.5: nothing is ever invalid: name a mask in features.mask",
+    ),
+    "days of periods out of order": (
+        "features: {composite: {method: median, periods: [2020-03-01, 2020-02-01, 2020-05-01]}}",
+        'features.composite.periods: "2020-02-01": not after the day before it, 2020-03-01: list the days in order, '
+        "each once",
+    ),
+    "days of periods outside of the interval": (
+        "features: {composite: {method: median, periods: [2020-03-01, 2021-02-01]}}",
+        'features.composite.periods: "2021-02-01": outside of imagery.time_interval, 2020-01-01 to 2020-12-31: choose '
+        "days from 2020-01-01 to 2021-01-01, or widen the interval",
+    ),
+    "more periods than days": (
+        "features: {composite: {method: median, periods: 400}}",
+        "features.composite.periods: 400: more periods than the 366 days of imagery.time_interval: choose fewer",
+    ),
+    "max_index by no index": (
+        "features: {composite: {method: max_index, index: NDVX, periods: 12}}",
+        "features.composite.index: \"NDVX\": not one of features.indices (NDVI, NDWI, NDBI): did you mean 'NDVI'? name "
+        "one of them, or two bands, as in [B08, B04]",
+    ),
+    "max_index by a band that is not there": (
+        "features: {composite: {method: max_index, index: [B08, B10], periods: 12}}",
+        "features.composite.index: \"B10\": no such band in eopatches.data.BANDS: did you mean 'B12'? bands: "
+        "B01, B02, B03, B04, B05, B06, B07, B08, B8A, B09, B11, B12",
+    ),
+    "a longest gap that nothing fills": (
+        "features: {composite: {method: median, periods: 12, gaps: {max_days: 40}}}",
+        "features.composite.gaps.max_days: 40: no gap is filled: remove it, or give gaps.method linear or nearest",
+    ),
+    "counts that are not there": (
+        "features: {composite: {method: median, periods: 12, observations: COUNTS}}",
+        'features.composite.observations: "COUNTS": not one of eopatches.data: data features: BANDS',
+    ),
+    "least observations without a composite": (
+        "maps: {min_observations: 3}",
+        "maps.min_observations: 3: observations are counted for composites only: remove it, or give features.composite",
     ),
     "resolution of a tiling grid": (
         "area: {resolution: 100}",
@@ -471,14 +511,24 @@ BROKEN: dict[str, tuple[str, str]] = {
         "reference: {source: {collection: {harmonize_values: true}}}",
         "reference.source.collection.harmonize_values: true: only Sentinel-2's own collections have it: remove it",
     ),
+    "an offset of which nothing is said": (
+        "imagery: {collections: [{collection: sentinel-2-l2a, service: cdse}]}\n"
+        "reference: {source: {collection: {collection: sentinel-2-l1c, harmonize_values: null}}}",
+        "imagery.collections.0.harmonize_values: (missing): not said, and digital numbers of processing baseline 04.00 "
+        "(2022-01-25) and later are 1000 higher: write true to have the offset taken out, as the service does unless "
+        "told, or false to keep it\n"
+        "reference.source.collection.harmonize_values: (missing): not said, and digital numbers of processing baseline "
+        "04.00 (2022-01-25) and later are 1000 higher: write true to have the offset taken out, as the service does "
+        "unless told, or false to keep it",
+    ),
     "collections without ids": (
-        "imagery: {collections: [{collection: sentinel-2-l2a, service: cdse}, {collection: sentinel-1-grd, "
-        "service: cdse}]}",
+        "imagery: {collections: [{collection: sentinel-2-l2a, service: cdse, harmonize_values: true}, "
+        "{collection: sentinel-1-grd, service: cdse}]}",
         "imagery.collections: [null, null]: several collections without an id of their own: give each its "
         "own id, the one that the evalscript's setup() calls datasource",
     ),
     "collections on two services": (
-        "imagery: {collections: [{collection: sentinel-2-l2a, id: s2, service: cdse}, "
+        "imagery: {collections: [{collection: sentinel-2-l2a, id: s2, service: cdse, harmonize_values: true}, "
         "{collection: sentinel-1-grd, id: s1, service: sentinel_hub}]}",
         'imagery.collections: ["cdse", "sentinel_hub"]: the collections of one request are on different services, and '
         "a request goes to one: take collections that one service holds",
@@ -601,7 +651,8 @@ SCRIPTS: dict[str, tuple[str, str, str]] = {
         "imagery.evalscript: \"own.js\": line 3: Unexpected token ')': mend the evalscript",
     ),
     "data source that nobody requests": (
-        "imagery: {evalscript: own.js, collections: [{collection: sentinel-2-l2a, service: cdse, id: s2}]}",
+        "imagery: {evalscript: own.js, collections: [{collection: sentinel-2-l2a, service: cdse, id: s2, "
+        "harmonize_values: true}]}",
         "fusion",
         'imagery.collections: ["s2"]: the evalscript reads data source s1, which no collection is: '
         "add it, or give its id",
@@ -662,7 +713,7 @@ bioc: {}
         "project.yaml: features.indices.NDRE: \"B10\": no such band in eopatches.data.BANDS: did you mean 'B12'? "
         "bands: B01, B02, B03, B04, B05, B06, B07, B08, B8A, B09, B11, B12",
         "project.yaml: features.validity_threshold: 0.5: a validity threshold without a composite would leave tiles "
-        "with different numbers of dates: remove it",
+        "with different numbers of dates: remove it, or give features.composite",
         'project.yaml: sampling.number: "many": not a whole number: give a whole number',
         "project.yaml: maps.nodata: 50: a valid prediction, since predictions.clip is 0 to 100: choose a value outside "
         "of the clip",

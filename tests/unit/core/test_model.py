@@ -1,7 +1,6 @@
-"""Training, the codes of classes, and signatures that tell what differs."""
+"""Training, and the codes of classes."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ import pytest
 from eo_assets.core import model as modelling
 from eo_assets.core.model import (
     Samples,
-    Signature,
     Training,
     class_probabilities,
-    first_difference,
     model_text,
     predict,
     train,
@@ -23,7 +20,6 @@ from eo_assets.core.model import (
 from eo_assets.errors import ModelError
 
 COLUMNS = ("NDVI_2020-01-01", "B04_2020-01-01", "B08_2020-01-01")
-SIGNATURE = Signature("lightgbm_regressor", COLUMNS, 0.0001, "GHSL", ("s2: harmonised",))
 SMALL = {"n_estimators": 12, "num_leaves": 7, "min_data_in_leaf": 5}
 
 
@@ -195,59 +191,6 @@ def test_too_few_samples_are_refused(count: int) -> None:
 def test_parameters_that_lightgbm_refuses_are_named() -> None:
     with pytest.raises(ModelError, match=r"model\.parameters .*num_leaves"):
         train(samples(), COLUMNS, training(num_leaves=1))
-
-
-def test_a_signature_survives_json() -> None:
-    for signature in (SIGNATURE, dataclasses.replace(SIGNATURE, kind="lightgbm_classifier", classes=(1, 7))):
-        assert Signature.from_json(json.loads(json.dumps(signature.as_json()))) == signature
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {},
-        [],
-        {"kind": "lightgbm_regressor"},
-        SIGNATURE.as_json() | {"factor": "ten"},
-        SIGNATURE.as_json() | {"columns": 3},
-    ],
-)
-def test_what_is_no_signature_is_told(broken: Any) -> None:
-    with pytest.raises(ModelError, match="not a model's signature"):
-        Signature.from_json(broken)
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "told"),
-    [
-        ("kind", "lightgbm_classifier", "kind: the model has 'lightgbm_regressor', the project 'lightgbm_classifier'"),
-        ("factor", 1.0, "factor: the model has 0.0001, the project 1.0"),
-        ("reference", "BUILT_UP", "reference: the model has 'GHSL', the project 'BUILT_UP'"),
-        ("offset_handling", ("s2: as delivered",), "offset_handling"),
-        ("columns", (COLUMNS[0], *COLUMNS[:0:-1]), f"column 1: the model has {COLUMNS[1]}, the project {COLUMNS[2]}"),
-        ("columns", COLUMNS[:1], f"column 1: the model has {COLUMNS[1]}, the project none"),
-        ("columns", (*COLUMNS, "B11_2020-01-01"), "column 3: the model has none, the project B11_2020-01-01"),
-        ("columns", (), f"column 0: the model has {COLUMNS[0]}, the project none"),
-    ],
-)  # fmt: skip
-def test_the_difference_of_signatures_is_told(field: str, value: Any, told: str) -> None:
-    assert SIGNATURE.difference(SIGNATURE) is None
-    assert told in (SIGNATURE.difference(dataclasses.replace(SIGNATURE, **{field: value})) or "")
-
-
-def test_every_field_but_the_classes_counts() -> None:
-    # A project can't know its classes before it is trained: they are the model's own.
-    others = {"kind": "x", "columns": (), "factor": 2.0, "reference": "x", "offset_handling": (), "classes": (1,)}
-    assert set(others) == {field.name for field in dataclasses.fields(Signature)}
-    changed = {name: dataclasses.replace(SIGNATURE, **{name: value}) for name, value in others.items()}
-    assert [name for name, other in changed.items() if SIGNATURE.difference(other) is None] == ["classes"]
-
-
-def test_first_difference() -> None:
-    assert first_difference("abc", "abc") is None
-    assert first_difference("abc", "abd") == 2
-    assert first_difference("abc", "ab") == 2
-    assert first_difference("", "ab") == 0
 
 
 def test_a_sample_of_more_weight_counts_more() -> None:

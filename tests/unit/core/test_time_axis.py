@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eo_assets.core.periods import centres_of, periods_of
 from eo_assets.core.time_axis import ascending, columns, common_dates, labels
-from eo_assets.errors import ModelError
+from eo_assets.errors import ModelError, TileError
 
 
 @given(st.lists(st.datetimes()))
@@ -25,6 +26,17 @@ def test_equal_times_keep_their_order() -> None:
 
 def test_a_label_is_the_day() -> None:
     assert labels([dt.datetime(2020, 12, 31, 23, 59, 59), dt.datetime(2021, 1, 1)]) == ("2020-12-31", "2021-01-01")
+
+
+def test_with_periods_a_label_is_the_period() -> None:
+    periods = periods_of((dt.date(2020, 1, 1), dt.date(2020, 2, 29)), "months")
+    assert labels(centres_of(periods), periods) == ("m01", "m02")
+
+
+def test_dates_that_are_not_the_periods_are_refused() -> None:
+    periods = periods_of((dt.date(2020, 1, 1), dt.date(2020, 2, 29)), "months")
+    with pytest.raises(TileError, match=r"1 dates that are not the centres of the 2 periods .*--only features"):
+        labels(centres_of(periods)[:1], periods)
 
 
 def test_columns_are_date_by_date() -> None:

@@ -14,7 +14,7 @@ from eo_assets.command_preflight import Check, preflight, print_preflight
 from eo_assets.definitions import open_project
 from eo_assets.stages.build import sentinel_hub
 
-COLLECTION = "{collection: sentinel-2-l2a, service: mine}"
+COLLECTION = "{collection: sentinel-2-l2a, service: mine, harmonize_values: true}"
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""The check `offset`: do dark pixels say that Sentinel-2's offset of 2022-01-25 was taken out, or left in, everywhere?
+
+On `training_data` it compares the training tiles before and since that day, on `predictions` all tiles, and those with
+what the model was trained on. It warns: only a person knows the scene. Nothing is read but records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from eo_assets.core.dark_targets import Darkness, judge, median_of
+from resources.tile_store import TileStore
+
+OFFSET_CHECK = "offset"
+DARK = "dark"
+"""The key of an EOPatch's numbers, and of what a model was trained on."""
+
+TRAINED_ON_FILE = "trained_on.json"
+"""The tiles whose samples a model was trained on, all of them by name, the digest of the training data, and the dark
+pixels of these tiles."""
+
+
+def offset_spec(project: str, asset: str) -> dg.AssetCheckSpec:
+    """`<asset>: offset`. It blocks nothing."""
+    return dg.AssetCheckSpec(
+        OFFSET_CHECK,
+        asset=[project, asset],
+        description="Are dark pixels as dark since 2022-01-25, and as in training, as far as is known?",
+    )
+
+
+def darkness_of(store: TileStore, tiles: Collection[str] | None = None) -> tuple[Darkness, int]:
+    """The median over tiles, of all that have an EOPatch or of those named, and of how many it is."""
+    records = store.records("eopatches")
+    known = [
+        record.numbers[DARK]
+        for name, record in records.items()
+        if record.numbers.get(DARK) and (tiles is None or name in tiles)
+    ]
+    return median_of(known), len(known)
+
+
+def trained_darkness(store: TileStore) -> Darkness:
+    """Of the tiles that the committed model was trained on; empty where nobody has written it down."""
+    record = store.record("model", "model")
+    file = Path() if record is None else store.path(record) / TRAINED_ON_FILE
+    try:
+        found: Any = json.loads(file.read_text()).get(DARK, {}) if file.is_file() else {}
+    except (ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def offset_of_training(project: str, store: TileStore, tiles: Collection[str]) -> dg.AssetCheckResult:
+    """The check of the tiles in the training data."""
+    return _result(project, "training_data", *darkness_of(store, tiles), {})
+
+
+def offset_of_predictions(project: str, store: TileStore) -> dg.AssetCheckResult:
+    """The check of all tiles, against those that the model was trained on."""
+    return _result(project, "predictions", *darkness_of(store), trained_darkness(store))
+
+
+def _result(project: str, asset: str, own: Darkness, tiles: int, training: Darkness) -> dg.AssetCheckResult:
+    verdict = judge(own, training)
+    metadata: dict[str, Any] = {"tiles": tiles}
+    if verdict.rows:
+        metadata["dark_pixels"] = dg.MetadataValue.md(verdict.table())
+    return dg.AssetCheckResult(
+        passed=verdict.passed,
+        asset_key=[project, asset],
+        check_name=OFFSET_CHECK,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=metadata,
+        description=f"{verdict.told} ({tiles} tiles with dark pixels on record)",
+    )
