@@ -10,11 +10,11 @@ from eo_assets.project_problems import MISSING, Finding, KeyPath
 OBSERVATIONS: KeyPath = ("features", "composite", "observations")
 
 
-def check_composite_in_evalscript(imagery: Imagery, features: Features) -> Iterator[Finding]:
+def check_composite_in_evalscript(imagery: Imagery, eopatches: EOPatches, features: Features) -> Iterator[Finding]:
     """The periods are those of features.composite, and the frames have counts that say what is known."""
     composite = features.composite
     if not imagery.composite_in_evalscript:
-        if isinstance(composite, Composite) and composite.observations is not None:
+        if isinstance(composite, Composite) and composite.observations in eopatches.data:
             what = "the frames are acquisitions, whose observations are counted here"
             remedy = "remove it, or set imagery.composite_in_evalscript"
             yield Finding(OBSERVATIONS, composite.observations, what, remedy)

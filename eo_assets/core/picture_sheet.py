@@ -50,7 +50,8 @@ class Stretch:
     def colours(self, values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         """Colours of (y, x, 3) values, with a gamma of 1.4 for the shadows; NaN is black."""
         share = (np.nan_to_num(values, nan=-np.inf) - self.low) / (self.high - self.low)
-        return np.rint(255 * np.clip(share, 0, 1) ** (1 / 1.4)).astype(np.uint8)
+        levels: NDArray[np.uint8] = np.rint(255 * np.clip(share, 0, 1) ** (1 / 1.4)).astype(np.uint8)
+        return levels
 
 
 def ramp_colours(values: NDArray[Any], vmin: float, vmax: float, colormap: Colormap = "viridis") -> NDArray[np.uint8]:
@@ -58,7 +59,8 @@ def ramp_colours(values: NDArray[Any], vmin: float, vmax: float, colormap: Color
     anchors = np.asarray(RAMPS[colormap], np.float64)
     share = np.clip((np.nan_to_num(values, nan=vmin) - vmin) / max(vmax - vmin, 1e-9), 0, 1) * (len(anchors) - 1)
     channels = [np.interp(share, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    colours: NDArray[np.uint8] = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return colours
 
 
 def sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Panel | None]]]) -> bytes:

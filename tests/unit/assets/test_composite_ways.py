@@ -30,7 +30,7 @@ def write_project(folder: Path, script: str, *, in_script: bool) -> Path:
     """West Africa from raw Sentinel-2 instead of the mosaic: 12 bands and SCL, 73 acquisitions, a median a month."""
     text = (SCRIPTS / script).read_text().replace('"b3", "b4", "b5"', ", ".join(f'"{band}"' for band in BANDS))
     (folder / script).write_text(text.replace('"FMASK"', '"SCL"').replace("pixel.FMASK", "pixel.SCL"))
-    collection = {"collection": "sentinel-2-l2a", "service": "sentinel_hub"}
+    collection = {"collection": "sentinel-2-l2a", "service": "sentinel_hub", "harmonize_values": True}
     composite = {"method": "median", "periods": "months"}
     said = {
         "extends": "west_africa",
