@@ -5,17 +5,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 IMAGERY := build/imagery
 DEMO := demo-project
+SERIES := landsat-series-project
 TILES ?= 2000
 ROUNDS ?= 20
 SEED ?= 1
 SOURCES := eo_assets resources jobs tests
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-data ui test verify-sentinel-hub scale chaos memory lint format lock imagery clean
+.PHONY: help install demo demo-data ui demo-series demo-series-data ui-series test verify-sentinel-hub scale chaos memory lint format lock imagery clean
 
 help:
 	@echo "make demo     fetch real imagery and make a map of it with the whole graph"
 	@echo "make ui       open the Dagster UI on the demo"
+	@echo "make demo-series   a map from a year of cloudy Landsat acquisitions; make ui-series opens it"
 	@echo "make test     run the tests"
 	@echo "make verify-sentinel-hub   the contract tests on the service of EO_ASSETS_VERIFY_SERVICE (default: local)"
 	@echo "make scale    a simulated project of TILES=2000 through the whole graph: build/scale.json"
@@ -23,7 +25,7 @@ help:
 	@echo "make memory   peak memory of every stage, of merging and of training: build/*_memory.json"
 	@echo "make lint     ruff and mypy"
 	@echo "make lock     pin the dependencies anew"
-	@echo "make clean    remove the demo's project folder"
+	@echo "make clean    remove the demos' project folders"
 
 $(VENV)/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "eo-assets needs Python 3.11, and $(PYTHON) is " + sys.version.split()[0] + "; name another: make PYTHON=/path/to/python3.11 ...")'
@@ -53,6 +55,15 @@ demo: demo-data
 
 ui: demo-data
 	@$(BIN)/eo-assets ui demo
+
+demo-series-data: $(VENV)/installed $(IMAGERY)/fetched
+	@$(BIN)/python -W ignore -m eo_assets.projects.landsat_series.prepare --imagery $(IMAGERY) --project-folder $(SERIES)
+
+demo-series: demo-series-data
+	@$(BIN)/eo-assets run landsat_series
+
+ui-series: demo-series-data
+	@$(BIN)/eo-assets ui landsat_series
 
 test: $(VENV)/installed-dev $(IMAGERY)/fetched
 	$(BIN)/python -m pytest
@@ -86,4 +97,4 @@ lock:
 	uv pip compile --quiet --no-header --python-version 3.11 pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:
-	rm -rf $(DEMO)
+	rm -rf $(DEMO) $(SERIES)

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from eo_assets.assets.area import check_excluded_tiles, project_grid
 from eo_assets.assets.area_files import Unreadable, find_area
+from eo_assets.assets.composite_ways import composite_ways
 from eo_assets.assets.cost_estimate import Estimate, estimate_of
 from eo_assets.assets.imagery import project_ledger
 from eo_assets.assets.observations import Observations, observations
@@ -53,6 +54,8 @@ class Plan:
             "assumed_dates": self.loaded.project.imagery.expected_dates,
             **estimate,
         }
+        if ways := composite_ways(self.loaded, self.tiles):
+            said["composite"] = [way.as_json() for way in ways]
         if self.observations is not None:
             said["observations"] = self.observations.as_json()
         if self.model_problem is not None:
@@ -88,6 +91,7 @@ def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
     if plan.model_problem is not None:
         console.print(f"[yellow]nothing would be bought: {escape(plan.model_problem)}[/]", soft_wrap=True)
     _print_quote(plan, console)
+    _print_ways(plan, console)
     console.print("before compression, and on one CPU:")
     for stage, size in plan.estimate.bytes.items():
         console.print(f"  {stage:12s} {size / 1e9:10,.2f} GB {plan.estimate.hours[stage]:12,.4f} h")
@@ -118,6 +122,14 @@ def _print_quote(plan: Plan, console: Console) -> None:
         console.print(f"  budget       {left:10,.1f} left of {budget.max_processing_units:g} this month")
     if budget.require_approval:
         console.print("  nothing is bought before somebody approves it: `eo-assets approve`")
+
+
+def _print_ways(plan: Plan, console: Console) -> None:
+    ways = composite_ways(plan.loaded, plan.tiles)
+    if ways:
+        console.print("a composite is paid for by the acquisitions that are read, wherever it is made:")
+    for way in ways:
+        console.print(f"  {way.line()}")
 
 
 def _print_names(tiles: Sequence[Tile], console: Console) -> None:

@@ -15,6 +15,7 @@ from eo_assets import project_composite_checks as composites
 from eo_assets import project_model_checks as model
 from eo_assets import project_place_checks as place
 from eo_assets import project_request_checks as request
+from eo_assets import project_script_composite_checks as script_composite
 from eo_assets import project_value_checks as values
 from eo_assets.core.grid import SentinelHubGrid, UtmGrid
 from eo_assets.errors import GridError
@@ -187,6 +188,9 @@ CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     request.check_datasources,
     request.check_tiff_outputs,
     request.check_script_outputs,
+    script_composite.check_composite_in_evalscript,
+    script_composite.check_factor_of_counts,
+    script_composite.check_no_acquisitions_left_out,
     check_tiffs_used,
     check_stacks,
     check_feature_sources,

@@ -11,8 +11,19 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from eo_assets.core.evalscript import ScriptSetup
+from eo_assets.core.evalscript_periods import uses_periods, with_periods
+from eo_assets.core.periods import periods_of
 from eo_assets.errors import EvalscriptError, ProjectError
-from eo_assets.project import CollectionReference, LoadedProject, ModelHome, ModelOfProject, Project, Storage
+from eo_assets.project import (
+    CollectionReference,
+    Composite,
+    Features,
+    LoadedProject,
+    ModelHome,
+    ModelOfProject,
+    Project,
+    Storage,
+)
 from eo_assets.project_checks import check_sections
 from eo_assets.project_model_checks import check_model_home
 from eo_assets.project_problems import (
@@ -67,6 +78,7 @@ def load_project(
     findings += [fault for fault in faults if fault.key not in unset]
     scripts = _named_scripts(sections)
     texts = _read_scripts(scripts, text, findings)
+    _tell_periods(sections, texts, findings)
     setups = _inspect_scripts(scripts, texts, inspect_script, findings) if inspect_script else {}
     findings += check_sections({**sections, **setups})
     folder = _project_folder(sections, text, working_folder, findings)
@@ -151,6 +163,25 @@ def _read_scripts(scripts: list[_Script], text: Text, findings: list[Finding]) -
             remedy = "put the evalscript there, or mend the path: it starts at the file that names it"
             findings.append(Finding(script.key, script.name, f"{file} can't be read ({reason})", remedy))
     return texts
+
+
+def _tell_periods(sections: Mapping[str, Any], texts: dict[str, str], findings: list[Finding]) -> None:
+    """Put the composite's periods into the text of a script that makes it: what is sent, and part of its recipe."""
+    imagery, features = sections.get("imagery"), sections.get("features")
+    if imagery is None or not imagery.composite_in_evalscript or imagery.evalscript not in texts:
+        return
+    key = ("imagery", "evalscript")
+    if not uses_periods(texts[imagery.evalscript]):
+        remedy = "have it composite by PERIODS, or remove imagery.composite_in_evalscript (docs/evalscripts.md)"
+        findings.append(Finding(key, imagery.evalscript, "does not use PERIODS, so it makes no composite", remedy))
+    if not isinstance(features, Features) or not isinstance(features.composite, Composite):
+        return
+    try:
+        periods = periods_of(imagery.time_interval, features.composite.periods)
+        texts[imagery.evalscript] = with_periods(texts[imagery.evalscript], periods)
+    except ValueError as error:
+        remedy = "begin it with that line: the periods are put behind it"
+        findings.append(Finding(key, imagery.evalscript, str(error), remedy))
 
 
 def _inspect_scripts(

@@ -113,14 +113,16 @@ def _excluded(value: object) -> object:
 class Imagery(Section):
     """What is asked of the service for every tile, and the tiffs that come back.
 
-    `exclude` and `tries` change nothing of the service's answer: they are no part of what was bought.
+    `exclude` and `tries` change nothing of the service's answer: they are no part of what was bought. With
+    `composite_in_evalscript` the evalscript composites, and is told the periods of features.composite.
     """
 
     collections: tuple[Collection, ...] = Field(min_length=1)
     time_interval: tuple[Date, Date]
     evalscript: str = Field(description="a file beside the project file")
     tiff_outputs: Names
-    expected_dates: PositiveInt = Field(description="dates a tile; what a cost estimate multiplies by")
+    expected_dates: PositiveInt = Field(description="acquisitions read a tile; what a cost estimate multiplies by")
+    composite_in_evalscript: bool = False
     exclude: tuple[Annotated[ExcludedDate, BeforeValidator(_excluded)], ...] = ()
     tries: PositiveInt = Field(3, description="how often the service is asked for a tile that it fails to make")
 

@@ -12,3 +12,9 @@ def project_periods(project: Project) -> tuple[Period, ...]:
     if not isinstance(composite, Composite):
         return ()
     return periods_of(project.imagery.time_interval, composite.periods)
+
+
+def delivered_frames(project: Project) -> int:
+    """Frames that the service delivers for a tile: acquisitions, or the periods that the evalscript composites."""
+    asked = project.imagery
+    return len(project_periods(project)) if asked.composite_in_evalscript else asked.expected_dates

@@ -100,7 +100,8 @@ class Source:
 class RunReport:
     """Everything a report shows. Times are aware and shown in UTC; importances are in any unit and order.
 
-    `config` is the project file as written, variables not filled in; what looks like a secret is masked all the same.
+    `series` are wide pictures of what compositing did. `config` is the project file as written, variables not filled
+    in; what looks like a secret is masked all the same.
     """
 
     project: str
@@ -113,6 +114,7 @@ class RunReport:
     metrics: tuple[MetricTable, ...] = ()
     importances: Mapping[str, float] = field(default_factory=dict)
     pictures: tuple[Picture, ...] = ()
+    series: tuple[Picture, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[Source, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)

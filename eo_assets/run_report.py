@@ -14,8 +14,10 @@ from eo_assets.assets.maps import published_map
 from eo_assets.assets.model import read_metrics
 from eo_assets.assets.outputs import quicklook_of
 from eo_assets.assets.run_log import log_folder
+from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.report import Failure, Metric, MetricTable, Picture, RunReport, Source, StageRow, write_report
+from eo_assets.series_pictures import NOTE, tile_pictures
 from eo_assets.stages.build import tile_store
 from eo_assets.stages.walk import StageOutcome
 from jobs.graph import ASSETS
@@ -23,7 +25,7 @@ from jobs.launches import LaunchResult
 from resources.tile_store import OutputRecord, TileStore
 
 PICTURED = {
-    "eopatches": "true colour",
+    "eopatches": "colours",
     "features": "first feature",
     "reference": "reference",
     "predictions": "prediction",
@@ -58,6 +60,7 @@ def write_run_report(
         metrics=tuple(_metric_tables(loaded, metrics["scores"])),
         importances=metrics["importances"],
         pictures=tuple(_pictures(store, maps)),
+        series=tuple(_series(loaded, store)),
         versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES},
         sources=tuple(Source(name=text, licence="") for text in loaded.project.sources),
         paths={f"map {zone}": str(store.store.path(published_map(loaded, int(zone)))) for zone in sorted(maps)}
@@ -116,6 +119,15 @@ def _pictures(store: TileStore, maps: Mapping[str, OutputRecord]) -> Iterator[Pi
             found = store.record(stage, tile)
             if found is not None:
                 yield from _picture(store, found, f"{tile}: {title}", "")
+
+
+def _series(loaded: LoadedProject, store: TileStore) -> Iterator[Picture]:
+    try:
+        for tile, png in tile_pictures(loaded, store):
+            yield Picture(f"{tile}: its acquisitions, and one composite a period", png, NOTE)
+    except (EoAssetsError, OSError):
+        # A report must not fail over a picture: what is damaged or gone is told where it is used.
+        return
 
 
 def _pictured_tiles(store: TileStore) -> list[str]:

