@@ -1,7 +1,8 @@
 """The project file as frozen pydantic models: what a map is made of, typed once, at the edge.
 
 Only shapes, types and ranges live here and in the modules of its larger sections: `project_imagery.py` for what goes
-in, `project_outputs.py` for what comes out, `project_types.py` for what both are made of. Import them all from here.
+in, `project_eopatches.py` for what is made of it first, `project_outputs.py` for what comes out, `project_types.py` for
+what they are made of. Import them all from here.
 `project_file.py` reads, extends and checks a file; the stages take their slice of these models as their recipe.
 """
 
@@ -14,14 +15,13 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from eo_assets.core.evalscript import ScriptSetup
+from eo_assets.project_eopatches import BandStack, EOPatches, ValidMask
 from eo_assets.project_execution import Execution
 from eo_assets.project_imagery import (
     SERVICES,
-    BandStack,
     Collection,
     CollectionReference,
     Composite,
-    EOPatches,
     ExcludedDate,
     Features,
     FusedCollection,
@@ -31,7 +31,6 @@ from eo_assets.project_imagery import (
     RasterReference,
     Reference,
     Service,
-    ValidMask,
     VectorReference,
     service_named,
 )

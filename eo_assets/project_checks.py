@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from eo_assets import project_composite_checks as composites
+from eo_assets import project_mask_checks as masks
 from eo_assets import project_model_checks as model
 from eo_assets import project_place_checks as place
 from eo_assets import project_request_checks as request
@@ -90,7 +91,7 @@ def check_sampled_tiles(sampling: Sampling) -> Iterator[Finding]:
 def check_tiffs_used(imagery: Imagery, eopatches: EOPatches) -> Iterator[Finding]:
     """Data and masks are made of tiffs that are delivered."""
     wanted = [(("data", name), source) for name, stack in eopatches.data.items() for source in stack.source]
-    wanted += [(("masks", name), mask.source) for name, mask in eopatches.masks.items()]
+    wanted += [(("masks", name), mask.source) for name, mask in eopatches.masks.items() if mask.source is not None]
     known = imagery.tiff_outputs
     for where, source in wanted:
         if source not in known:
@@ -99,14 +100,10 @@ def check_tiffs_used(imagery: Imagery, eopatches: EOPatches) -> Iterator[Finding
 
 
 def check_stacks(eopatches: EOPatches) -> Iterator[Finding]:
-    """A band has one place in a stack, and a mask lets some value through."""
+    """A band has one place in a stack."""
     for name, stack in eopatches.data.items():
         for source in repeated(stack.source):
             yield Finding(("eopatches", "data", name, "from"), source, "listed twice", "list it once")
-    for name, mask in eopatches.masks.items():
-        if mask.valid == ():
-            remedy = "list the valid values, or write bool where every value but 0 is valid"
-            yield Finding(("eopatches", "masks", name, "valid"), [], "no value is valid", remedy)
 
 
 def check_feature_sources(eopatches: EOPatches, features: Features) -> Iterator[Finding]:
@@ -193,7 +190,12 @@ CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     script_composite.check_no_acquisitions_left_out,
     check_tiffs_used,
     check_stacks,
+    masks.check_mask_rules,
+    masks.check_mask_classes,
+    masks.check_joined_masks,
+    masks.check_probabilities,
     check_feature_sources,
+    masks.check_what_was_seen,
     check_bands,
     check_columns,
     check_column_names,

@@ -1,4 +1,4 @@
-"""The project file's sections about what goes in: services, imagery, EOPatches, the model's columns, labels."""
+"""The project file's sections about what goes in: services, imagery, the model's columns, labels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from eo_assets.project_types import ArrayType, Date, FloatType, Name, Names, Section
+from eo_assets.project_types import ArrayType, Date, Name, Names, Section
 
 
 class Service(Section):
@@ -129,28 +129,6 @@ class Imagery(Section):
     def excluded_dates(self, tile: str) -> frozenset[dt.date]:
         """The dates to leave out of a tile."""
         return frozenset(entry.date for entry in self.exclude if entry.tiles is None or tile in entry.tiles)
-
-
-class BandStack(Section):
-    """A data feature of the EOPatch: digital numbers of some tiffs times a factor."""
-
-    source: Names = Field(alias="from")
-    factor: PositiveFloat = 1.0
-    dtype: FloatType = "float32"
-
-
-class ValidMask(Section):
-    """A boolean mask of the EOPatch. `valid: bool` is a bare cast: every value but 0 is valid."""
-
-    source: str = Field(alias="from")
-    valid: tuple[int, ...] | Literal["bool"]
-
-
-class EOPatches(Section):
-    """From tiffs to the features of an EOPatch: (time, y, x, band)."""
-
-    data: Mapping[Name, BandStack] = Field(min_length=1)
-    masks: Mapping[Name, ValidMask] = Field({})
 
 
 class Gaps(Section):

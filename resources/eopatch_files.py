@@ -29,6 +29,13 @@ ROWS = 64
 Twice as many make files half as many, and a worker take over 1 GB at 36 dates of 854 pixels: a block is there as
 columns, as a chunk and compressed. Arrays with higher chunks, of older versions, are read all the same."""
 
+WHOLE_WIDTH_DATES = 40
+"""Up to so many dates a block is as wide as its tile. With more of them it has fewer columns, so that what a stage
+holds does not grow with the number of acquisitions."""
+
+COLUMNS = 256
+"""Columns of a block with more dates than that: of one block of a delivered tiff, so that it is decoded once."""
+
 DATA, DATA_TIMELESS, MASK, MASK_TIMELESS = "data", "data_timeless", "mask", "mask_timeless"
 
 
@@ -66,8 +73,9 @@ def create_array(
 ) -> zarr.Array:
     """A new array, to be filled by blocks of rows.
 
-    `shape` is (time, y, x, band) or (y, x, band); chunks hold all dates and bands of `ROWS` rows. With a `scaling`
-    whose divisor is whole, the array stores uint16 digital numbers and reads as float32.
+    `shape` is (time, y, x, band) or (y, x, band); chunks hold all dates and bands of `ROWS` rows, and as many columns
+    as `column_blocks` says. With a `scaling` whose divisor is whole, the array stores uint16 digital numbers and reads
+    as float32.
     """
     # With threads Blosc lays its blocks down as they are ready: equal arrays would have other bytes and other digests.
     numcodecs.blosc.use_threads = False
@@ -112,13 +120,21 @@ class DigitalNumbers:
         """What a digital number is multiplied by to give the value."""
         return 1.0 / self._array.filters[0].scale if self.scaled else 1.0
 
-    def write(self, rows: slice, values: NDArray[np.uint16]) -> None:
-        """Store digital numbers (time, rows, x, band) of one whole block. Without dates there is nothing to store."""
-        key = self._key(rows)
+    def write(self, rows: slice, values: NDArray[np.uint16], columns: slice | None = None) -> None:
+        """Store digital numbers (time, rows, columns, band) of one whole block; `columns` are all unless told.
+
+        Without dates there is nothing to store.
+        """
         dates, _, width, bands = self._array.shape
-        if values.shape != (dates, rows.stop - rows.start, width, bands):
+        first, last = _ends(columns, width)
+        wide = self._array.chunks[2]
+        if first % wide or last != min(first + wide, width):
+            raise TileError(f"columns {first}-{last} are not one stored block of {wide} columns")
+        key = self._key(rows, first // wide)
+        if values.shape != (dates, rows.stop - rows.start, last - first, bands):
             raise TileError(
-                f"a block of shape {values.shape} does not fill rows {rows.start}-{rows.stop} of {self._array}"
+                f"a block of shape {values.shape} does not fill rows {rows.start}-{rows.stop} and columns "
+                f"{first}-{last} of {self._array}"
             )
         if not dates:
             return
@@ -126,14 +142,28 @@ class DigitalNumbers:
             chunk = np.ascontiguousarray(values, dtype="<u2")
         else:
             chunk = np.zeros(self._array.chunks, dtype="<u2")
-            chunk[:, : values.shape[1]] = values
+            chunk[:, : values.shape[1], : values.shape[2]] = values
         self._array.chunk_store[key] = self._codec.encode(chunk)
 
-    def read(self, rows: slice) -> NDArray[Any]:
-        """Digital numbers (time, rows, x, band) of one whole block; the values themselves where nothing is scaled."""
+    def read(self, rows: slice, columns: slice | None = None) -> NDArray[Any]:
+        """Digital numbers (time, rows, columns, band) of whole rows of a block, of all columns or of any of them.
+
+        The values themselves where nothing is scaled. What lies in one stored block is read without a copy.
+        """
+        width = self._array.shape[2]
+        first, last = _ends(columns, width)
         if not self.scaled or not self._array.shape[0]:
-            return np.asarray(self._array[:, rows])
-        key = self._key(rows)
+            return np.asarray(self._array[:, rows, first:last])
+        wide = self._array.chunks[2]
+        parts = []
+        for start in range(first // wide * wide, last, wide):
+            chunk = self._chunk(rows, start // wide)
+            parts.append(chunk[:, :, max(first - start, 0) : last - start])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def _chunk(self, rows: slice, column: int) -> NDArray[Any]:
+        """The rows of one stored block, with all the columns that it has room for."""
+        key = self._key(rows, column)
         if key not in self._array.chunk_store:
             raise StoreError(f"{self._array.chunk_store.path}/{key} is missing: the array is not whole; make it anew")
         raw = self._codec.decode(self._array.chunk_store[key])
@@ -141,10 +171,10 @@ class DigitalNumbers:
         first = rows.start % self._array.chunks[1]
         return chunk[:, first : first + rows.stop - rows.start]
 
-    def _key(self, rows: slice) -> str:
+    def _key(self, rows: slice, column: int) -> str:
         if rows.start % ROWS or rows.stop != min(rows.start + ROWS, self._array.shape[1]):
             raise TileError(f"rows {rows.start}-{rows.stop} are not one stored block of {ROWS} rows")
-        return f"0.{rows.start // self._array.chunks[1]}.0.0"
+        return f"0.{rows.start // self._array.chunks[1]}.{column}.0"
 
 
 def to_digital_numbers(values: NDArray[Any], source: str) -> NDArray[np.uint16]:
@@ -167,10 +197,37 @@ def row_blocks(height: int) -> list[slice]:
     return [slice(start, min(start + ROWS, height)) for start in range(0, height, ROWS)]
 
 
+def column_blocks(dates: int, width: int) -> list[slice]:
+    """The columns of the blocks that arrays with so many dates are stored and processed in."""
+    wide = _block_width(dates, width)
+    return [slice(start, min(start + wide, width)) for start in range(0, width, wide)]
+
+
+def blocks(shape: tuple[int, ...]) -> list[tuple[slice, slice]]:
+    """(rows, columns) of every block of an array (time, y, x, band), row by row."""
+    return [(rows, columns) for rows in row_blocks(shape[1]) for columns in column_blocks(shape[0], shape[2])]
+
+
+def _block_width(dates: int, width: int) -> int:
+    """All columns, or `COLUMNS`; half of that for every doubling beyond four times as many dates."""
+    if dates <= WHOLE_WIDTH_DATES:
+        return max(1, width)
+    columns = COLUMNS
+    while columns > 1 and dates * columns > 4 * WHOLE_WIDTH_DATES * COLUMNS:
+        columns //= 2
+    return max(1, min(columns, width))
+
+
+def _ends(columns: slice | None, width: int) -> tuple[int, int]:
+    first, last, _ = (columns or slice(None)).indices(width)
+    return first, last
+
+
 def _array_path(folder: Path, kind: str, name: str) -> str:
     return str(folder / kind / f"{name}.zarr")
 
 
 def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
-    y = len(shape) - 3
-    return tuple(max(1, min(size, ROWS) if axis == y else size) for axis, size in enumerate(shape))
+    *dates, height, width, bands = shape
+    columns = _block_width(dates[0], width) if dates else max(1, width)
+    return (*(max(1, size) for size in dates), max(1, min(height, ROWS)), columns, max(1, bands))

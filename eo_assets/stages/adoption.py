@@ -19,7 +19,7 @@ from eo_assets.core.tile import Tile
 from eo_assets.core.time_axis import ascending
 from eo_assets.errors import EoAssetsError, StorageRefused, StoreError, TileError
 from eo_assets.project import EOPatches, Imagery, PointsReference, Reference
-from eo_assets.stages.adopted_arrays import AdoptedFrames, check_shape, read_rows
+from eo_assets.stages.adopted_arrays import adopted_frames, as_adopted, check_shape, read_rows
 from eo_assets.stages.adopted_tiffs import check_delivery, copy_delivery
 from eo_assets.stages.adoption_folders import Candidate, NotOfTheGrid, TileIndex
 from eo_assets.stages.eopatches import STANDS_FOR, write_eopatch
@@ -27,7 +27,7 @@ from eo_assets.stages.reference import write_labels
 from eo_assets.stages.stage import StageResult, TileInputs, TileStage
 from eo_assets.stages.tiffs import UNTOLD, USERDATA
 from eo_assets.stages.walk import StageOutcome, Walk
-from resources.eopatch_files import DATA, DATA_TIMELESS, MASK, row_blocks, write_header
+from resources.eopatch_files import DATA, DATA_TIMELESS, row_blocks, write_header
 from resources.foreign_eopatches import ForeignEOPatch
 from resources.tile_store import Attempt, OutputRecord
 
@@ -210,30 +210,12 @@ class Adoption:
                 excluded_all = "every date is excluded (imagery.exclude)"
                 return StageResult({"dates": 0}, empty=excluded_all if times else "the adopted EOPatch has no dates")
             with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=output) as scratch:
-                frames = self._frames(eopatch, tile, len(times), [frame for frame, _ in kept], Path(scratch))
-                bare = {
-                    name: mask.model_copy(update={"valid": "bool"}) if frames[name].truth else mask
-                    for name, mask in self.eopatches.masks.items()
-                }
-                asked = self.eopatches.model_copy(update={"masks": bare})
+                order = [frame for frame, _ in kept]
+                frames = adopted_frames(eopatch, self.eopatches, tile, len(times), order, Path(scratch))
+                asked = as_adopted(self.eopatches, frames)
                 return write_eopatch(output, asked, [time for _, time in kept], frames, tile)
 
         return write
-
-    def _frames(
-        self, eopatch: ForeignEOPatch, tile: Tile, dates: int, order: Sequence[int], scratch: Path
-    ) -> dict[str, AdoptedFrames]:
-        """Every feature that the project wants, checked for its shape. Raises TileError for one that is not there."""
-        found: dict[str, AdoptedFrames] = {}
-        for name, bands in self.eopatches.data.items():
-            array, told = eopatch.array(DATA, name, scratch), f"{eopatch.folder}: {DATA}/{name}"
-            check_shape(array, (dates, *tile.shape, len(bands.source)), told, tile)
-            found[name] = AdoptedFrames(array, bands.source, order, bands, told)
-        for name, mask in self.eopatches.masks.items():
-            array, told = eopatch.array(MASK, name, scratch), f"{eopatch.folder}: {MASK}/{name}"
-            check_shape(array, (dates, *tile.shape, 1), told, tile)
-            found[name] = AdoptedFrames(array, [mask.source], order, None, told)
-        return found
 
     def _check_dates(self, tile: Tile, folder: Path, dates: Sequence[str]) -> None:
         """The dates lie in the interval that the project asks for, and are those of the tiffs if there are any."""

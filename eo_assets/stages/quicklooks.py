@@ -25,20 +25,25 @@ infrared and red, in which plants are green, bare ground is pink and clouds are 
 
 
 class Thumbnail:
-    """Every n-th pixel of an array that passes by in blocks of rows."""
+    """Every n-th pixel of an array that passes by in blocks."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.step = max(1, math.ceil(max(shape) / SIDE))
-        self._rows: list[NDArray[Any]] = []
+        self._shape = tuple(-(-side // self.step) for side in shape)
+        self._values: NDArray[Any] | None = None
 
-    def add(self, rows: slice, block: NDArray[Any]) -> None:
-        """Take what is needed of a block (rows, x, band)."""
-        first = -rows.start % self.step
-        self._rows.append(np.array(block[first :: self.step, :: self.step]))
+    def add(self, rows: slice, block: NDArray[Any], columns: slice = slice(0, None)) -> None:
+        """Take what is needed of a block (rows, columns, band)."""
+        top, left = (-(-axis.start // self.step) for axis in (rows, columns))
+        taken = block[top * self.step - rows.start :: self.step, left * self.step - columns.start :: self.step]
+        if self._values is None:
+            self._values = np.zeros((*self._shape, *block.shape[2:]), block.dtype)
+        self._values[top : top + taken.shape[0], left : left + taken.shape[1]] = taken
 
     def values(self) -> NDArray[Any]:
         """(y, x, band), thinned."""
-        return np.concatenate(self._rows)
+        assert self._values is not None
+        return self._values
 
 
 def write_true_colour(folder: Path, values: NDArray[Any], bands: Sequence[str]) -> None:

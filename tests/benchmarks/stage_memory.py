@@ -1,6 +1,6 @@
-"""Peak resident memory of a worker, stage by stage, for a tile of 854 x 854 pixels with 12 bands, at 12 and 36 dates.
+"""Peak resident memory of a worker, stage by stage, for a tile of 854 x 854 pixels with 12 bands, by numbers of dates.
 
-    python -m tests.benchmarks.stage_memory [854] [12,36]
+    python -m tests.benchmarks.stage_memory [854] [--dates 12 36 72 144] [--stages tiffs eopatches]
 
 A delivery is made up and each stage runs through the walk in a fresh process, which has imported Ray as a worker has;
 `walk` is all stages before the model in one process, as a worker really runs them. The peak is VmHWM, the most that the
@@ -10,6 +10,7 @@ table and writes build/stage_memory.json.
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import json
 import pickle
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +53,16 @@ function evaluatePixel(samples) {
 """ % json.dumps(BANDS)  # noqa: UP031  braces belong to the script
 
 
-def main(side: int, dates: tuple[int, ...]) -> None:
+STAGES = (*BEFORE_MODEL, "walk", "predictions")
+
+
+def main(side: int, dates: Sequence[int], stages: Sequence[str] = STAGES) -> None:
     """Measure, print and write build/stage_memory.json."""
     rows: list[dict[str, Any]] = []
     for number in dates:
         with tempfile.TemporaryDirectory() as folder:
             loaded = write_delivery(Path(folder), side, number)
-            for stage in (*BEFORE_MODEL, "walk", "predictions"):
+            for stage in stages:
                 if stage == "predictions":
                     _train(loaded)
                 rows.append({"dates": number, **_in_a_process(Path(folder), loaded, stage)})
@@ -88,7 +93,7 @@ def measure(pickled: Path, what: str) -> dict[str, Any]:
     from eo_assets.stages.walk import TileWork
 
     walk, tile = pickle.loads(pickled.read_bytes())  # noqa: S301  written above
-    before, started = peak_mb(), time.perf_counter()
+    before, started, at_work = peak_mb(), time.perf_counter(), time.process_time()
     if what == "walk":
         forget(walk.store, tile.name)
     stages = BEFORE_MODEL if what == "walk" else (what,)
@@ -98,8 +103,11 @@ def measure(pickled: Path, what: str) -> dict[str, Any]:
     if bad:
         raise SystemExit(f"{bad[0].stage}: {bad[0].reason}\n{bad[0].details}")
     request = max(stage.memory_bytes(tile) for stage in walk.selected(stages)) >> 20
-    seconds = round(time.perf_counter() - started, 1)
-    return {"stage": what, "before_mb": before, "peak_mb": peak_mb(), "request_mb": request, "seconds": seconds}
+    seconds, busy = round(time.perf_counter() - started, 1), round(time.process_time() - at_work, 1)
+    return {
+        "stage": what, "before_mb": before, "peak_mb": peak_mb(), "request_mb": request, "seconds": seconds,
+        "cpu_seconds": busy,
+    }  # fmt: skip
 
 
 def peak_mb() -> int:
@@ -217,10 +225,12 @@ def _write_tiff(path: Path, values: np.ndarray, tile: Any) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2 and not sys.argv[1].isdigit():
+    if len(sys.argv) == 3 and sys.argv[1].endswith(".pickle"):
         print(json.dumps(measure(Path(sys.argv[1]), sys.argv[2])))
     else:
-        main(
-            int(sys.argv[1]) if len(sys.argv) > 1 else 854,
-            tuple(map(int, sys.argv[2].split(","))) if len(sys.argv) > 2 else (12, 36),
-        )
+        parser = argparse.ArgumentParser()
+        parser.add_argument("side", type=int, nargs="?", default=854)
+        parser.add_argument("--dates", type=int, nargs="+", default=[12, 36])
+        parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+        told = parser.parse_args()
+        main(told.side, told.dates, told.stages)

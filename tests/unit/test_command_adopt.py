@@ -238,6 +238,55 @@ def test_an_eopatch_that_no_longer_fits_the_mapping_says_what_to_do(world: Forei
     )
 
 
+JOINED = {
+    "QUALITY_MASK": {"from": None, "valid": None, "all_of": ["SEEN", "CLEAR"]},
+    "SEEN": {"from": "MASK", "classes": "fmask", "invalid": ["snow"]},
+    "CLEAR": {"from": "MASK", "classes": "fmask", "invalid": ["cloud"], "dilate_px": 2},
+}
+
+
+def joined(world: ForeignWorld, masks: dict[str, Any]) -> Any:
+    """What becomes of an EOPatch with these masks, in a project that joins masks."""
+    world.loaded = write_project(world.folder, {"eopatches": {"masks": JOINED}})
+    world.write_eopatch(world.tiles[0], "a", mask=masks)
+    [adopted] = taken(world)
+    return adopted
+
+
+def mask_of(world: ForeignWorld, name: str) -> np.ndarray:
+    return stored(world, "eopatches", world.tiles[0], MASK, name)[..., 0]
+
+
+def test_masks_that_somebody_else_joined_or_grew_are_taken_as_they_are(world: ForeignWorld) -> None:
+    valid = world.mask(world.tiles[0])[::-1, ..., None] != 0
+    masks = {"QUALITY_MASK": valid, "SEEN": ~valid, "CLEAR": valid}
+    assert joined(world, masks).ending == "adopted"
+    for name, values in masks.items():
+        np.testing.assert_array_equal(mask_of(world, name), values[..., 0])
+
+
+def test_masks_of_codes_are_grown_and_joined_as_those_of_tiffs(world: ForeignWorld) -> None:
+    codes = np.zeros((len(TIMES), *world.tiles[0].shape, 1), np.uint8)
+    codes[0, 63, 5], codes[1, 10, 10], codes[1, 40] = 4, 3, 255
+    assert joined(world, {"SEEN": codes, "CLEAR": codes}).ending == "adopted"
+    found = mask_of(world, "QUALITY_MASK")
+    np.testing.assert_array_equal(found, mask_of(world, "SEEN") & mask_of(world, "CLEAR"))
+    assert (~found[0]).sum() == 13 and not found[0, 65, 5] and found[0, 65, 6]
+    assert not found[1, 10, 10] and not found[1, 40].any() and found[1, 39].all()
+
+
+def test_a_mask_that_joins_others_is_no_codes(world: ForeignWorld) -> None:
+    codes = np.zeros((len(TIMES), *world.tiles[0].shape, 1), np.uint8)
+    found = joined(world, {"SEEN": codes, "CLEAR": codes, "QUALITY_MASK": codes})
+    assert found.ending == "refused"
+    assert "mask/QUALITY_MASK holds uint8 codes, and eopatches.masks.QUALITY_MASK joins masks: save it" in found.reason
+
+
+def test_a_mask_that_others_join_has_to_be_there(world: ForeignWorld) -> None:
+    found = joined(world, {"SEEN": np.ones((len(TIMES), *world.tiles[0].shape, 1), bool)})
+    assert (found.ending, "has no mask/CLEAR; its mask: SEEN" in found.reason) == ("refused", True)
+
+
 def test_of_an_earlier_project_only_what_its_records_name_is_taken(world: ForeignWorld, tmp_path: Path) -> None:
     tile = world.tiles[0]
     world.write_tiffs(tile)

@@ -167,7 +167,8 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "one bad value in a list": (
         "eopatches: {masks: {QUALITY_MASK: {valid: [1, two]}}}",
-        'eopatches.masks.QUALITY_MASK.valid.1: "two": not a whole number: give a whole number',
+        'eopatches.masks.QUALITY_MASK.valid.1: "two": a name, but no classes tell its value: set classes of the '
+        "mask to one of fmask, scl, qm, clm, or write the number",
     ),
     "none of two kinds": (
         "eopatches: {masks: {QUALITY_MASK: {valid: boolean}}}",
@@ -281,6 +282,105 @@ BROKEN: dict[str, tuple[str, str]] = {
         "eopatches: {masks: {QUALITY_MASK: {valid: []}}}",
         "eopatches.masks.QUALITY_MASK.valid: []: no value is valid: list the valid values, or write bool "
         "where every value but 0 is valid",
+    ),
+    "mask without a rule": (
+        "eopatches: {masks: {QUALITY_MASK: {valid: null}}}",
+        "eopatches.masks.QUALITY_MASK: no rule says what is valid: give one of valid, invalid, below, all_of",
+    ),
+    "mask with two rules": (
+        "eopatches: {masks: {QUALITY_MASK: {invalid: [3]}}}",
+        "eopatches.masks.QUALITY_MASK: valid and invalid are given together: keep one of them, and set the others "
+        "to null",
+    ),
+    "mask of no tiff": (
+        "eopatches: {masks: {CLOUDS: {invalid: [3]}}}",
+        "eopatches.masks.CLOUDS.from: (missing): this key is required: add it, as docs/project-file.md describes",
+    ),
+    "mask without invalid values": (
+        "eopatches: {masks: {CLOUDS: {from: QM, invalid: []}}}",
+        "eopatches.masks.CLOUDS.invalid: []: no value is invalid: list the invalid values",
+    ),
+    "mask of half a class": (
+        "eopatches: {masks: {CLOUDS: {from: QM, invalid: [1.5]}}}",
+        "eopatches.masks.CLOUDS.invalid.0: 1.5: not a value that fits here: give a whole number, or write the name "
+        "of a class",
+    ),
+    "no such scheme": (
+        "eopatches: {masks: {CLOUDS: {from: QM, classes: cfmask, invalid: [cloud]}}}",
+        "eopatches.masks.CLOUDS.classes: \"cfmask\": no such choice: use 'fmask', 'scl', 'qm' or 'clm'",
+    ),
+    "no such class": (
+        "eopatches: {masks: {CLOUDS: {from: QM, classes: fmask, invalid: [cloud, clouds, 7]}}}",
+        "eopatches.masks.CLOUDS.invalid.1: \"clouds\": no class of fmask: did you mean 'cloud'? its classes: "
+        "clear_land (0), water (1), cloud_shadow (2), snow (3), cloud (4), no_data (255)\n"
+        "eopatches.masks.CLOUDS.invalid.2: 7: no class of fmask: its classes: clear_land (0), water (1), "
+        "cloud_shadow (2), snow (3), cloud (4), no_data (255)",
+    ),
+    "no data as valid": (
+        "eopatches: {masks: {QUALITY_MASK: {classes: qm, valid: [ok, 0]}}}",
+        'eopatches.masks.QUALITY_MASK.valid: ["ok", 0]: no_data of qm is never valid: remove it',
+    ),
+    "all classes invalid": (
+        "eopatches: {masks: {CLOUDS: {from: QM, classes: clm, invalid: [clear, cloud]}}}",
+        'eopatches.masks.CLOUDS.invalid: ["clear", "cloud"]: no class of clm is left that is valid: list fewer',
+    ),
+    "classes of a probability": (
+        "eopatches: {masks: {CLOUDS: {from: QM, classes: clm, below: 102}}}",
+        'eopatches.masks.CLOUDS.classes: "clm": below is for a probability, which has no classes: remove it, or list '
+        "classes",
+    ),
+    "classes of a cast": (
+        "eopatches: {masks: {QUALITY_MASK: {classes: qm, valid: bool}}}",
+        'eopatches.masks.QUALITY_MASK.classes: "qm": bool is a cast, which has no classes: remove it, or list classes',
+    ),
+    "probability in parts of one": (
+        "eopatches: {masks: {CLOUDS: {from: QM, below: 0.4}}}",
+        "eopatches.masks.CLOUDS.below: 0.4: QM is UINT16, whole numbers, so that only 0 is valid: give the threshold "
+        "as it is stored: 0.4 of 255 is 102",
+    ),
+    "probability beyond its type": (
+        "eopatches: {masks: {CLOUDS: {from: QM, below: 70000}}}",
+        "eopatches.masks.CLOUDS.below: 70000: QM is UINT16, 0 to 65535, so that all of it is valid: lower it",
+    ),
+    "no threshold": (
+        "eopatches: {masks: {CLOUDS: {from: QM, below: .inf}}}",
+        "eopatches.masks.CLOUDS.below: Infinity: not a number: give a number",
+    ),
+    "a disc of no radius": (
+        "eopatches: {masks: {QUALITY_MASK: {dilate_px: 0}}}",
+        "eopatches.masks.QUALITY_MASK.dilate_px: 0: too small: give 1 or more",
+    ),
+    "a disc as large as a tile": (
+        "eopatches: {masks: {QUALITY_MASK: {dilate_px: 101}}}",
+        "eopatches.masks.QUALITY_MASK.dilate_px: 101: too large: give 100 or less",
+    ),
+    "joined masks that are not there": (
+        "eopatches: {masks: {BOTH: {all_of: [QUALITY_MSK, QUALITY_MASK, QUALITY_MASK]}, NONE: {all_of: []}}}",
+        'eopatches.masks.BOTH.all_of: "QUALITY_MASK": listed twice: list it once\n'
+        "eopatches.masks.BOTH.all_of: \"QUALITY_MSK\": not one of eopatches.masks: did you mean 'QUALITY_MASK'? "
+        "masks: QUALITY_MASK, BOTH, NONE\n"
+        "eopatches.masks.NONE.all_of: []: no mask is joined: name masks of eopatches.masks",
+    ),
+    "masks that join one another": (
+        "eopatches: {masks: {A: {all_of: [QUALITY_MASK, B]}, B: {all_of: [C]}, C: {all_of: [A]}, D: {all_of: [D]}}}",
+        'eopatches.masks.A.all_of: ["QUALITY_MASK", "B"]: joins itself: A -> B -> C -> A: take one of them out\n'
+        'eopatches.masks.B.all_of: ["C"]: joins itself: B -> C -> A -> B: take one of them out\n'
+        'eopatches.masks.C.all_of: ["A"]: joins itself: C -> A -> B -> C: take one of them out\n'
+        'eopatches.masks.D.all_of: ["D"]: joins itself: D -> D: take one of them out',
+    ),
+    "a join that reads and grows": (
+        "eopatches: {masks: {BOTH: {all_of: [QUALITY_MASK], from: QM, classes: qm, dilate_px: 3}}}",
+        'eopatches.masks.BOTH.from: "QM": all_of joins masks and reads no tiff: set it to null, and keep it in the '
+        "masks that are joined\n"
+        'eopatches.masks.BOTH.classes: "qm": all_of joins masks and reads no tiff: set it to null, and keep it in the '
+        "masks that are joined\n"
+        "eopatches.masks.BOTH.dilate_px: 3: what all_of joins is not dilated again: what was not seen would grow with "
+        "the clouds: set it to null, and dilate the masks that are joined",
+    ),
+    "a mask that can't know what was seen": (
+        "eopatches: {masks: {CLEAR: {from: QM, below: 102}, ALL: {all_of: [CLEAR]}}}\nfeatures: {mask: ALL}",
+        'features.mask: "ALL": made of probabilities alone, which are 0, and so valid, where nothing was seen: join it '
+        "in an all_of with a mask of what was seen: of dataMask, CLM, or a classification",
     ),
     "indices": (
         "features: {indices: {NDRE: [B8, B05], SAME: [B04, B04]}}",
@@ -721,3 +821,19 @@ bioc: {}
         "description, eopatches, execution, extends, features, imagery, logging, maps, model, name, predictions, "
         "reference, sampling, sensor, services, sources, storage, year",
     ]
+
+
+def test_masks_of_every_rule_are_taken(tmp_path: Path) -> None:
+    file = tmp_path / "project.yaml"
+    file.write_text(
+        """extends: west_africa
+eopatches:
+  masks:
+    HAS_DATA: {from: QM, classes: qm, valid: [ok, raised]}
+    NO_CLOUD: {from: QM, classes: qm, invalid: [failed, no_data], dilate_px: 3}
+    CLEAR: {from: QM, below: 102}
+    QUALITY_MASK: {from: null, valid: null, all_of: [HAS_DATA, NO_CLOUD, CLEAR]}
+"""
+    )
+    project = load_project(file, inspect_script=setup_of, environment={}, working_folder=tmp_path).project
+    assert project.eopatches.masks["QUALITY_MASK"].all_of == ("HAS_DATA", "NO_CLOUD", "CLEAR")

@@ -24,6 +24,8 @@ from resources.eopatch_files import (
     ROWS,
     DigitalNumbers,
     Scaling,
+    blocks,
+    column_blocks,
     create_array,
     open_array,
     read_timestamps,
@@ -156,6 +158,66 @@ def test_chunks_of_128_rows_as_older_versions_stored_them_are_read(
     assert array.chunks[1] == 128
     for rows in row_blocks(200):
         np.testing.assert_array_equal(DigitalNumbers(array).read(rows), values[:, rows])
+
+
+@given(st.integers(0, 2000), st.integers(1, 900))
+def test_blocks_of_columns_cover_all_columns_once(dates: int, width: int) -> None:
+    found = column_blocks(dates, width)
+    assert [column for block in found for column in range(block.start, block.stop)] == list(range(width))
+    widest = max(block.stop - block.start for block in found)
+    assert widest == width if dates <= 40 else dates * widest <= max(dates, 160 * 256)
+
+
+def test_up_to_forty_dates_are_stored_as_wide_as_the_tile(tmp_path: Path) -> None:
+    def chunks(*shape: int) -> tuple[int, ...]:
+        found: tuple[int, ...] = create_array(tmp_path, DATA, f"A{shape}", shape, "float32").chunks
+        return found
+
+    assert chunks(36, 854, 854, 12) == (36, 64, 854, 12)
+    assert chunks(40, 854, 2048, 12) == (40, 64, 2048, 12)
+    assert chunks(41, 854, 854, 12) == (41, 64, 256, 12)
+    assert chunks(160, 854, 854, 12) == (160, 64, 256, 12)
+    assert chunks(161, 854, 854, 12) == (161, 64, 128, 12)
+    assert chunks(200, 854, 100, 12) == (200, 64, 100, 12)
+    assert chunks(854, 3000, 5) == (64, 3000, 5)
+    assert chunks(0, 1, 1, 1) == (1, 1, 1, 1)
+
+
+@in_one_folder
+@given(st.sampled_from([2, 41, 161]), st.integers(1, 130), st.integers(1, 600), st.data())
+def test_any_columns_are_read_out_of_any_blocks(
+    tmp_path_factory: pytest.TempPathFactory, dates: int, height: int, width: int, data: st.DataObject
+) -> None:
+    numbers = np.random.default_rng(width).integers(0, 65536, (dates, height, width, 1)).astype(np.uint16)
+    folder = tmp_path_factory.mktemp("columns")
+    array = create_array(folder, DATA, "BANDS", numbers.shape, "float32", Scaling(FACTOR))
+    for rows, columns in blocks(numbers.shape):
+        DigitalNumbers(array).write(rows, numbers[:, rows, columns], columns)
+    first = data.draw(st.integers(0, width - 1))
+    columns = slice(first, data.draw(st.integers(first + 1, width)))
+    rows = data.draw(st.sampled_from(row_blocks(height)))
+    stored = DigitalNumbers(open_array(folder, DATA, "BANDS"))
+    np.testing.assert_array_equal(stored.read(rows, columns), numbers[:, rows, columns])
+    np.testing.assert_array_equal(stored.read(rows), numbers[:, rows])
+
+
+def test_columns_are_read_out_of_blocks_as_wide_as_the_tile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As older versions stored them, however many dates there were."""
+    numbers = np.random.default_rng(1).integers(0, 9999, (50, 70, 600, 1)).astype(np.uint16)
+    monkeypatch.setattr(eopatch_files, "WHOLE_WIDTH_DATES", 1000)
+    store_numbers(tmp_path, numbers)
+    monkeypatch.undo()
+    array = open_array(tmp_path, DATA, "BANDS")
+    assert array.chunks == (50, 64, 600, 1)
+    for rows, columns in blocks(array.shape):
+        np.testing.assert_array_equal(DigitalNumbers(array).read(rows, columns), numbers[:, rows, columns])
+
+
+@pytest.mark.parametrize("columns", [slice(0, 100), slice(256, 400), slice(10, 266), None])
+def test_part_of_the_columns_of_a_block_is_not_stored(tmp_path: Path, columns: slice | None) -> None:
+    array = DigitalNumbers(create_array(tmp_path, DATA, "BANDS", (41, 64, 500, 1), "float32", Scaling(FACTOR)))
+    with pytest.raises(TileError, match=r"columns .* are not one stored block of 256 columns"):
+        array.write(slice(0, 64), np.ones((41, 64, 500, 1), np.uint16), columns)
 
 
 def test_a_block_that_was_lost_is_told_and_not_read_as_zero(tmp_path: Path) -> None:

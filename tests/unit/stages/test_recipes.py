@@ -11,7 +11,7 @@ import yaml
 
 from eo_assets.core.recipe import fingerprint
 from eo_assets.core.tile import Bounds, Tile
-from eo_assets.project import LoadedProject, Project
+from eo_assets.project import LoadedProject, Project, ValidMask
 from eo_assets.stages.build import TILE_STAGES, tile_walk
 
 TILE = Tile("33UUU_3_7", 32633, Bounds(330_000, 5_800_000, 340_000, 5_810_000), 10.0)
@@ -55,6 +55,9 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("eopatches.data.BANDS.factor", 0.001, {"eopatches", "predictions"}),
     ("eopatches.data.BANDS.dtype", "float64", {"eopatches"}),
     ("eopatches.masks.QUALITY_MASK.valid", "bool", {"eopatches"}),
+    ("eopatches.masks.QUALITY_MASK.classes", "qm", {"eopatches"}),
+    ("eopatches.masks.QUALITY_MASK.dilate_px", 3, {"eopatches"}),
+    ("eopatches.masks.CLOUDS", {"from": "QM", "below": 102}, {"eopatches"}),
     ("features.mask", None, {"features"}),
     ("features.include_bands", False, {"features", "predictions"}),
     ("features.indices.NDVI", ["B8A", "B04"], {"features"}),
@@ -116,6 +119,14 @@ def differing(one: dict[str, str], other: dict[str, str]) -> set[str]:
 def test_a_key_changes_the_settings_of_its_stages_alone(tmp_path: Path, key: str, value: Any, stale: set[str]) -> None:
     assert json.dumps(changed(key, value), default=str) != json.dumps(DEMO, default=str)
     assert differing(settings(tmp_path, DEMO), settings(tmp_path, changed(key, value))) == stale
+
+
+def test_a_mask_that_says_what_it_said_before_there_were_other_rules_has_the_recipe_that_it_had() -> None:
+    for valid in ([1, 2], "bool"):
+        said = {"from": "QM", "valid": valid}
+        assert ValidMask.model_validate(said).model_dump(mode="json", by_alias=True) == said
+    quoted = ValidMask.model_validate({"from": "QM", "valid": ["1", 2.0, True], "below": None})
+    assert quoted.model_dump(mode="json", by_alias=True) == {"from": "QM", "valid": [1, 2, 1]}
 
 
 def test_every_key_of_every_section_is_in_the_table() -> None:
