@@ -134,7 +134,7 @@ def _write_map(
     loaded: LoadedProject, store: TileStore, zone: ZoneTiles, everything: Sequence[Tile], path: Path
 ) -> dict[str, Any]:
     settings, lattice = loaded.project.maps, lattice_of(zone.tiles)
-    cog, blocks = settings.cog, MapBlocks(loaded.project, store, zone, lattice, everything)
+    cog, blocks = settings.cog, MapBlocks(loaded, store, zone, lattice, everything)
     summary = write_cog(
         path,
         lattice,

@@ -129,9 +129,9 @@ def _difference_of_periods(mine: Sequence[Season], others: Sequence[Season]) -> 
     if len(mine) != len(others):
         own, other = (f"{len(periods)} ({periods[0]} to {periods[-1]})" for periods in (mine, others))
         return f"periods: the model has {own}; the project has {other}"
-    for position, (own, other) in enumerate(zip(mine, others)):
-        if not own.same_as(other):
-            return f"period {position}: the model has {own}; the project has {other}"
+    for position, (period, wanted) in enumerate(zip(mine, others)):
+        if not period.same_as(wanted):
+            return f"period {position}: the model has {period}; the project has {wanted}"
     return None
 
 

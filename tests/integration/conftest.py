@@ -153,6 +153,10 @@ class Graph:
         launcher = Launcher(project or self.loaded, self.definitions, self.instance)
         return list(launcher.run(Request(only, rebuy=rebuy)))
 
+    def beside(self, other: LoadedProject) -> Graph:
+        """The first project and another one in the same instance."""
+        return graph_of(self.loaded, other, instance=self.instance)
+
     def load(self, asset: str, partition_key: str | None = None) -> Any:
         """`defs.load_asset_value` of an asset of the first project."""
         key = dg.AssetKey([self.loaded.project.name, asset])
@@ -341,12 +345,6 @@ def graph_in() -> Callable[..., Graph]:
         return graph_of(*projects, instance=instance)
 
     return make
-
-
-@pytest.fixture
-def graph_beside(fields: Graph) -> Callable[[LoadedProject], Graph]:
-    """`graph_beside(loaded)`: the session's project and another one in the session's instance."""
-    return lambda loaded: graph_of(fields.loaded, loaded, instance=fields.instance)
 
 
 @pytest.fixture

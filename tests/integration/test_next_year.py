@@ -22,7 +22,9 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_store
 from eo_assets.status import project_status
 from jobs.launches import LaunchResult
+from jobs.project_jobs import AREA
 from resources.local_sentinel_hub.server import stop
+from tests.integration.test_automation import Daemon
 
 NEXT = {"name": "fields_2021", "year": 2021}
 
@@ -91,11 +93,9 @@ def checked(instance: dg.DagsterInstance, project: str, asset: str) -> dg.AssetC
     )
 
 
-def test_next_year_with_this_years_model(
-    fields: Any, fields_folder: Path, next_year: Any, graph_beside: Any, tmp_path: Path
-) -> None:
+def test_next_year_with_this_years_model(fields: Any, fields_folder: Path, next_year: Any, tmp_path: Path) -> None:
     loaded = next_year()
-    graph = graph_beside(loaded)
+    graph = fields.beside(loaded)
     files, told = checksums(fields_folder), events(graph, "fields")
     assert make_plan(str(loaded.file), None).model_problem is None
     results = graph.run(project=loaded)
@@ -126,6 +126,19 @@ def test_next_year_with_this_years_model(
     assert checked(graph.instance, "fields", "training_data").passed
 
 
+def test_what_starts_by_itself_trains_nothing(fields: Any, next_year: Any) -> None:
+    """The model is taken up first, tiles follow; nobody asks for labels, samples or training data."""
+    loaded = next_year({"name": "fields_2022", "year": 2022})
+    daemon = Daemon(loaded, fields.instance)
+    daemon.launch(AREA)
+    launches = daemon.settle()
+    assert {asset for launch in launches for asset in launch} == {
+        "tiffs", "eopatches", "features", "model", "predictions", "maps", "byoc_collection",
+    }  # fmt: skip
+    assert [launch for launch in launches if "model" in launch] == [("model",)]
+    np.testing.assert_array_equal(map_of(loaded), map_of(fields.loaded))
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "band order": (
         {"features": {"include_bands": ["B08", "B04", "B11"]}},
@@ -151,10 +164,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("changes", "told"), REFUSED.values(), ids=REFUSED)
 def test_what_does_not_fit_is_refused_before_an_order(
-    fields: Any, next_year: Any, graph_beside: Any, tmp_path: Path, changes: dict[str, Any], told: str
+    fields: Any, next_year: Any, tmp_path: Path, changes: dict[str, Any], told: str
 ) -> None:
     loaded = next_year(changes)
-    results: list[LaunchResult] = graph_beside(loaded).run(project=loaded)
+    results: list[LaunchResult] = fields.beside(loaded).run(project=loaded)
     failed = [result for result in results if not result.success]
     assert [result.launch.assets[0] for result in failed] == ["model", "tiffs"]
     for result in failed:
@@ -163,14 +176,12 @@ def test_what_does_not_fit_is_refused_before_an_order(
     assert_nothing_ordered(tmp_path)
 
 
-def test_without_this_years_model_nothing_is_ordered(
-    world: Path, next_year: Any, graph_beside: Any, tmp_path: Path
-) -> None:
+def test_without_this_years_model_nothing_is_ordered(world: Path, fields: Any, next_year: Any, tmp_path: Path) -> None:
     base = str(world / "project.yaml")
     shutil.copy(tmp_path / "sentinel-hub/collections.yaml", world / "sentinel-hub")
     (world / "project.yaml").write_text(yaml.safe_dump({**this_year(next_year), "storage": {"project_folder": "."}}))
     loaded = next_year({"model": {"source": {"project": base}}})
-    failed = [result for result in graph_beside(loaded).run("predictions", project=loaded) if not result.success]
+    failed = [result for result in fields.beside(loaded).run("predictions", project=loaded) if not result.success]
     assert [result.launch.assets[0] for result in failed] == ["model", "tiffs"]
     for result in failed:
         assert f"fields 2020 has no model yet; train it first: eo-assets run {base} --only model" in result.failure

@@ -5,7 +5,7 @@ import pytest
 from eo_assets.core.tile import Bounds, Tile
 from eo_assets.errors import ProjectError
 from eo_assets.partitions import contiguous
-from jobs.graph import ASSETS, NEEDS, choose_tiles, with_upstream
+from jobs.graph import ASSETS, NEEDS, choose_tiles, needs_of, with_upstream
 from jobs.project_jobs import LAUNCHES
 
 TILES = [Tile(f"33UUU_0_{index}", 32633, Bounds(0, 0, 10, 10), 10) for index in range(5)]
@@ -29,6 +29,13 @@ def test_a_map_needs_everything_but_its_publication() -> None:
 def test_looking_behind_a_model_can_be_stopped() -> None:
     found = with_upstream(["predictions"], stop_at=("training_data", "model"))
     assert found == {"predictions", "model", "features", "eopatches", "tiffs", "tile_grid", "aoi"}
+
+
+def test_a_model_that_is_not_trained_here_needs_no_samples() -> None:
+    found = {asset: needs_of(asset, trained_here=False) for asset in ASSETS}
+    assert found["model"] == () and found["predictions"] == ("features", "model")
+    changed = {asset for asset in ASSETS if found[asset] != needs_of(asset, trained_here=True)}
+    assert changed == {"model"}  # who asks for training data all the same still gets them
 
 
 def test_an_unknown_asset_is_named_with_those_that_exist() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +301,13 @@ def test_a_source_that_could_not_run_itself_is_still_a_source(tmp_path: Path) ->
     (tmp_path / "old.yaml").write_text(yaml.safe_dump(old | {"maps": {"nodata": "?"}, "extinct": 1}))
     said = yaml.safe_load((tmp_path / "y2018.yaml").read_text()) | {"model": {"source": {"project": "old.yaml"}}}
     assert model_problem(written(tmp_path, "y2018.yaml", said)) == model_problem(loaded) is None
+
+
+def test_the_example_of_the_documentation_is_complete(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/next-year.md").read_text()
+    for name, text in re.findall(r"^`(\S+\.yaml)`[^\n]*:\n\n```yaml\n(.*?)```", page, re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(text)
+    first, second = (opened(tmp_path / f"west_africa_{year}.yaml") for year in (2020, 2021))
+    assert "west_africa_2020 2020 has no model yet" in (model_problem(second) or "")
+    commit_model(first)
+    assert model_problem(second) is None
