@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from eo_assets.core.pictures import RAMPS, Colormap
 
 SIDE = 107
-"""Pixels of a panel's longer side at most: small ones are enlarged pixel by pixel, larger ones are shown as they are."""
+"""Pixels of a panel's longer side at most: smaller ones are enlarged pixel by pixel, larger ones shown as they are."""
 
 GAP, CAPTION, FONT = 6, 16, 11
 PAPER, NOTHING, INK, QUIET = (251, 251, 249), (138, 144, 148), (29, 35, 38), (92, 103, 109)
