@@ -21,13 +21,13 @@ from eo_assets.stages.quicklooks import RGB
 from resources.eopatch_files import DATA, MASK, open_array, read_timestamps
 from resources.tile_store import TileStore
 
-SIDE = 160
-"""Pixels of a tile that are shown, from its middle: clouds are seen at their own size."""
+SIDE = 100
+"""Pixels of a tile that are shown, from its middle: clouds are seen at their own size, and a row fits a page."""
 
 RAW_FRAMES = 3
 """Acquisitions that are shown of a period, spread from its first to its last."""
 
-HEADINGS = ("as delivered", "", "", "masked", "", "", "composite", "gaps filled", "clear observations")
+HEADINGS = ("as delivered", "", "", "masked", "", "", "composite", "gaps filled")
 NOTE = (
     "A row a period. Acquisitions as delivered (up to three of them), masked, their composite, the composite with its "
     "gaps filled, and how many clear observations a pixel has. Grey is where nothing is known. One stretch for all."
@@ -77,7 +77,7 @@ def series_picture(series: Series, periods: Sequence[Period], plan: FeaturePlan)
     most = int(series.counts.max(initial=1))
     held = frames_of(periods, series.times)
     return sheet(
-        HEADINGS,
+        (*HEADINGS, f"seen 0 to {most}"),
         [
             (f"{period.label}: {len(frames)} acquired", _row(series, place, frames, painter, most))
             for place, (period, frames) in enumerate(zip(periods, held, strict=True))
@@ -95,7 +95,7 @@ def _row(series: Series, place: int, frames: Sequence[int], painter: Painter, mo
     ]
     counts, filled = series.counts[place], series.composites[place]
     seen = np.where((counts > 0)[..., np.newaxis], filled, np.nan)
-    told = f"{counts.min()} to {counts.max()} (scale 0 to {most})"
+    told = f"{counts.min()} to {counts.max()}"
     return [
         *raw,
         *empty,

@@ -13,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from eo_assets.core.pictures import RAMPS, Colormap
 
-SIDE = 110
-"""Pixels of a panel's longer side at least: small tiles are shown enlarged, pixel by pixel."""
+SIDE = 107
+"""Pixels of a panel's longer side at most: smaller ones are enlarged pixel by pixel, larger ones shown as they are."""
 
 GAP, CAPTION, FONT = 6, 16, 11
 PAPER, NOTHING, INK, QUIET = (251, 251, 249), (138, 144, 148), (29, 35, 38), (92, 103, 109)
@@ -66,7 +66,7 @@ def ramp_colours(values: NDArray[Any], vmin: float, vmax: float, colormap: Color
 def sheet(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Panel | None]]]) -> bytes:
     """PNG of rows of equally large panels, each row with its name, each column with its heading; None is left empty."""
     shape = next(panel.colours.shape for _, panels in rows for panel in panels if panel)
-    zoom = max(1, -(-SIDE // max(shape[0], shape[1])))
+    zoom = max(1, SIDE // max(shape[0], shape[1]))
     height, width = shape[0] * zoom, shape[1] * zoom
     image = Image.new("RGB", _size(len(columns), len(rows), height, width), PAPER)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(FONT)

@@ -25,8 +25,8 @@ def panel(colour: tuple[int, int, int], shape: tuple[int, int] = (41, 41), known
 def test_panels_stand_in_their_row_and_column() -> None:
     red, blue = (200, 10, 10), (10, 10, 200)
     found = pixels(sheet(["a", "b", "c"], [("1", [panel(red), None, panel(blue)]), ("2", [None, panel(blue), None])]))
-    side = 41 * 3  # the least whole multiple of 41 that is not below SIDE
-    assert side >= SIDE and found.shape[1] == GAP + 3 * (side + GAP)
+    side = 41 * 2  # the largest whole multiple of 41 that is not above SIDE
+    assert side <= SIDE < side + 41 and found.shape[1] == GAP + 3 * (side + GAP)
     middle = [GAP + column * (side + GAP) + side // 2 for column in range(3)]
     rows = [GAP + 2 * CAPTION + row * (side + 2 * CAPTION + GAP) + side // 2 for row in range(2)]
     expected = [[red, PAPER, blue], [PAPER, blue, PAPER]]
