@@ -9,7 +9,7 @@ from typing import Any
 
 from eo_assets.errors import ProjectError, TileError
 from eo_assets.project import CollectionReference, Folders, LoadedProject, Service
-from eo_assets.project_periods import project_periods
+from eo_assets.project_periods import delivered_frames, project_periods
 from eo_assets.stages.eopatches import EOPatchesStage
 from eo_assets.stages.features import FeaturesStage
 from eo_assets.stages.predictions import PredictionsStage
@@ -90,9 +90,9 @@ def _pace(service: Service) -> Pace:
 def tile_walk(loaded: LoadedProject, *, rebuy: Collection[str] = ()) -> Walk:
     """The project's tile stages in order, over its store. `rebuy`: tiles whose stale imagery is bought again."""
     project = loaded.project
-    acquisitions, periods = project.imagery.expected_dates, project_periods(project)
-    dates = len(periods) or acquisitions
-    features = FeaturesStage(project.features, project.eopatches, acquisitions, periods)
+    frames, periods = delivered_frames(project), project_periods(project)
+    dates = len(periods) or frames
+    features = FeaturesStage(project.features, project.eopatches, frames, periods)
     stages = (
         Tiffs(project.imagery, loaded.evalscripts[project.imagery.evalscript]),
         _reference(loaded),

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from eo_assets.core.gaps import fill_gaps
 from eo_assets.core.masks import kept_frames
 from eo_assets.core.periods import Period, centres_of, frames_of
 from eo_assets.project import Composite, Features
-from resources.eopatch_files import DATA, MASK, DigitalNumbers, open_array, read_timestamps, row_blocks
+from resources.eopatch_files import DATA, MASK, DigitalNumbers, column_blocks, open_array, read_timestamps, row_blocks
 
 EPOCH, A_DAY = dt.datetime(1970, 1, 1), dt.timedelta(days=1)
 
@@ -45,7 +46,8 @@ class Compositor:
     ) -> None:
         self._settings, self._periods = settings, periods
         self._index = _index_bands(features, settings, band_names)
-        self._numbers = DigitalNumbers(open_array(folder, DATA, features.bands))
+        bands = open_array(folder, DATA, features.bands)
+        self._numbers, self._columns = DigitalNumbers(bands), column_blocks(bands.shape[0], bands.shape[2])
         self._mask = open_array(folder, MASK, features.mask) if features.mask else None
         self._observations = open_array(folder, DATA, settings.observations) if settings.observations else None
         times = read_timestamps(folder)
@@ -69,11 +71,19 @@ class Compositor:
         return self._numbers.factor
 
     def block(self, rows: slice) -> CompositeBlock:
-        """Composite a block of rows and fill its gaps."""
-        numbers = self._numbers.read(rows)
-        values, counts = composite(numbers, self._clear(rows), self._frames, self._settings.method, self._index)
+        """Composite whole rows, as many columns at a time as are stored together."""
+        parts = [self._part(rows, columns) for columns in self._columns]
+        if len(parts) == 1:
+            return parts[0]
+        values, counts = (np.concatenate(arrays, axis=2) for arrays in zip(*((p.values, p.counts) for p in parts)))
+        return CompositeBlock(values, counts, sum(part.filled for part in parts))
+
+    def _part(self, rows: slice, columns: slice) -> CompositeBlock:
+        """Composite a block of rows and columns and fill its gaps."""
+        numbers, clear = self._numbers.read(rows, columns), self._clear(rows, columns)
+        values, counts = composite(numbers, clear, self._frames, self._settings.method, self._index)
         if self._observations is not None:
-            counts = self._counted(rows, counts)
+            counts = self._counted(self._observations[:, rows, columns, 0], counts)
         gaps = self._settings.gaps
         days = np.asarray([(time - EPOCH) / A_DAY for time in self.timestamps])
         values, filled = fill_gaps(values, days, gaps.method, gaps.max_days)
@@ -87,20 +97,17 @@ class Compositor:
         clear = sum(self._mask[:, rows, :, 0].sum(axis=(1, 2), dtype=np.int64) for rows in row_blocks(height))
         return frozenset(kept_frames(clear, height * width, threshold))
 
-    def _clear(self, rows: slice) -> NDArray[np.bool_] | None:
-        clear = None if self._mask is None else self._mask[:, rows, :, 0]
-        if self._observations is None:
-            return clear
-        seen = self._observations[:, rows, :, 0] > 0
-        return seen if clear is None else seen & clear
+    def _clear(self, rows: slice, columns: slice) -> NDArray[np.bool_] | None:
+        """(time, rows, columns), True where an observation is clear; None where nothing says so."""
+        said = [] if self._mask is None else [np.asarray(self._mask[:, rows, columns, 0], np.bool_)]
+        if self._observations is not None:
+            said.append(np.asarray(self._observations[:, rows, columns, 0] > 0))
+        return np.logical_and.reduce(said) if said else None
 
-    def _counted(self, rows: slice, counts: NDArray[np.uint16]) -> NDArray[np.uint16]:
-        """What the evalscript counted, in the periods and pixels that are clear."""
-        counted = np.zeros_like(counts)
-        for period, frames in enumerate(self._frames):
-            for frame in frames:
-                counted[period] += self._observations[frame, rows, :, 0].astype(np.uint16)
-        return np.where(counts > 0, counted, np.uint16(0))
+    def _counted(self, observations: NDArray[Any], counts: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        """What the evalscript counted (time, rows, columns), in the periods and pixels that are clear."""
+        counted = [observations[frames].sum(axis=0) for frames in self._frames]
+        return np.where(counts > 0, np.asarray(counted), 0).astype(np.uint16)
 
 
 def _index_bands(features: Features, settings: Composite, band_names: Sequence[str]) -> tuple[int, int] | None:

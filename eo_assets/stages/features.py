@@ -25,6 +25,7 @@ from resources.eopatch_files import (
     MASK,
     ROWS,
     DigitalNumbers,
+    column_blocks,
     create_array,
     open_array,
     read_timestamps,
@@ -58,10 +59,12 @@ class FeaturesStage:
     cpus: ClassVar[float] = 1.0
 
     def memory_bytes(self, tile: Tile) -> int:
-        """Of one block: the float32 columns and their compressed copy, and the bands they are made of."""
-        pixels, bands = ROWS * tile.shape[1], len(self.band_names)
-        columns = 8 * len(self.plan.names) * (len(self.periods) or self.expected_dates)
-        return (350 << 20) + pixels * (columns + bands * (4 * self.expected_dates + 8 * len(self.periods)))
+        """Of one block: the float32 columns and their compressed copy, the bands they are made of, the composites."""
+        pixels, bands, periods = ROWS * tile.shape[1], len(self.band_names), len(self.periods)
+        columns = 8 * len(self.plan.names) * (periods or self.expected_dates)
+        width: int = column_blocks(self.expected_dates, tile.shape[1])[0].stop
+        read = self.expected_dates * ROWS * width
+        return (350 << 20) + pixels * (columns + 12 * bands * periods) + 4 * bands * read
 
     @property
     def band_names(self) -> tuple[str, ...]:

@@ -36,7 +36,9 @@ from resources.eopatch_files import (
 
 FACTOR = 0.0001
 DATES = [dt.datetime(2020, 1, 1, 10, 20, 30), dt.datetime(2020, 1, 11)]
-in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+in_one_folder = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=30, deadline=None
+)
 
 
 def tile_of(height: int, width: int) -> Tile:
