@@ -174,7 +174,7 @@ def project_settings(side: int, dates: int) -> dict[str, Any]:
             "buffer": BUFFER_PX,
         },
         "imagery": {
-            "collections": [{"collection": "sentinel-2-l2a", "service": "local"}],
+            "collections": [{"collection": "sentinel-2-l2a", "service": "local", "harmonize_values": True}],
             "time_interval": ["2020-01-01", "2020-12-31"],
             "evalscript": "memory.js",
             "tiff_outputs": [*BANDS, "QM"],
