@@ -47,7 +47,7 @@ COMPOSITED = {
     },
     "eopatches": {
         "data": {"BANDS": {"factor": 0.00005}, "COUNTS": {"from": ["OBSERVATIONS"]}},
-        "masks": {"CLEAR": {"from": "OBSERVATIONS", "valid": "bool"}},
+        "masks": {"CLEAR": {"from": "OBSERVATIONS", "classes": None, "valid": "bool"}},
     },
     "features": {"composite": {"observations": "COUNTS"}},
 }
