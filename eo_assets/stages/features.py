@@ -35,6 +35,8 @@ from resources.eopatch_files import (
 from resources.heap import give_back
 
 FEATURES, OBSERVATIONS = "FEATURES", "OBSERVATIONS"
+COMPILER = 110 << 20
+"""Bytes that numba brings into a worker that composites."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class FeaturesStage:
         columns = 8 * len(self.plan.names) * (periods or self.expected_dates)
         width: int = column_blocks(self.expected_dates, tile.shape[1])[0].stop
         read = self.expected_dates * ROWS * width
-        return (350 << 20) + pixels * (columns + 12 * bands * periods) + 4 * bands * read
+        worker = (350 << 20) + (COMPILER if periods else 0)
+        return worker + pixels * (columns + 12 * bands * periods) + 4 * bands * read
 
     @property
     def band_names(self) -> tuple[str, ...]:
