@@ -125,7 +125,7 @@ def _series(loaded: LoadedProject, store: TileStore) -> Iterator[Picture]:
     try:
         for tile, png in tile_pictures(loaded, store):
             yield Picture(f"{tile}: its acquisitions, and one composite a period", png, NOTE)
-    except (EoAssetsError, OSError):
+    except (EoAssetsError, OSError, ValueError, RuntimeError):
         # A report must not fail over a picture: what is damaged or gone is told where it is used.
         return
 
