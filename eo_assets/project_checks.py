@@ -202,6 +202,8 @@ CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     composites.check_validity_threshold,
     composites.check_days,
     composites.check_number_of_periods,
+    composites.check_mask,
+    composites.check_method,
     composites.check_index,
     composites.check_gaps,
     composites.check_counts,

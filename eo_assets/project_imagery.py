@@ -131,6 +131,10 @@ class Imagery(Section):
         return frozenset(entry.date for entry in self.exclude if entry.tiles is None or tile in entry.tiles)
 
 
+Count = Annotated[int, Field(gt=0, strict=True)]
+"""A whole number; YAML's `true` is none."""
+
+
 class Gaps(Section):
     """What a pixel gets in a period without a clear observation: from the clear periods around it, or nothing.
 
@@ -151,16 +155,12 @@ class Composite(Section):
     """
 
     method: Literal["median", "mean", "max_index", "geomedian"]
-    periods: PositiveInt | Literal["months"] | Annotated[tuple[Date, ...], Field(min_length=2)]
+    periods: (
+        Annotated[int, Field(gt=0, strict=True)] | Literal["months"] | Annotated[tuple[Date, ...], Field(min_length=2)]
+    )
     index: Name | tuple[str, str] | None = None
     gaps: Gaps = Gaps()
     observations: Name | None = None
-
-    @model_validator(mode="after")
-    def _index_of_max_index(self) -> Composite:
-        if (self.method == "max_index") != (self.index is not None):
-            raise ValueError("index is for method max_index, which needs it: name one of indices, or two bands")
-        return self
 
 
 class Features(Section):
@@ -170,7 +170,7 @@ class Features(Section):
     mask: Name | None = Field("QUALITY_MASK", description="the mask of valid pixels; null: every pixel is valid")
     indices: Mapping[Name, tuple[str, str]] = Field({})
     include_bands: bool | tuple[str, ...] = False
-    validity_threshold: Annotated[float, Field(gt=0, le=1)] | None = None
+    validity_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     composite: Literal["none"] | Composite = "none"
 
 

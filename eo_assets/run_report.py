@@ -14,7 +14,6 @@ from eo_assets.assets.maps import published_map
 from eo_assets.assets.model import read_metrics
 from eo_assets.assets.outputs import quicklook_of
 from eo_assets.assets.run_log import log_folder
-from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.report import Failure, Metric, MetricTable, Picture, RunReport, Source, StageRow, write_report
 from eo_assets.series_pictures import NOTE, tile_pictures
@@ -122,12 +121,8 @@ def _pictures(store: TileStore, maps: Mapping[str, OutputRecord]) -> Iterator[Pi
 
 
 def _series(loaded: LoadedProject, store: TileStore) -> Iterator[Picture]:
-    try:
-        for tile, png in tile_pictures(loaded, store):
-            yield Picture(f"{tile}: its acquisitions, and one composite a period", png, NOTE)
-    except (EoAssetsError, OSError, ValueError, RuntimeError):
-        # A report must not fail over a picture: what is damaged or gone is told where it is used.
-        return
+    for tile, png in tile_pictures(loaded, store):
+        yield Picture(f"{tile}: its acquisitions, and one composite a period", png, NOTE)
 
 
 def _pictured_tiles(store: TileStore) -> list[str]:

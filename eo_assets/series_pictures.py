@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from eo_assets.core.features import FeaturePlan, feature_stack
 from eo_assets.core.periods import Period, frames_of
 from eo_assets.core.picture_sheet import Panel, Stretch, ramp_colours, sheet
+from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.project_periods import project_periods
 from eo_assets.stages.features import FEATURES, OBSERVATIONS, feature_plan
@@ -115,20 +117,26 @@ def spread(frames: Sequence[int]) -> list[int]:
 
 
 def tile_pictures(loaded: LoadedProject, store: TileStore) -> Iterator[tuple[str, bytes]]:
-    """(tile, PNG) of the tiles with the fewest acquisitions, the most, and the most without an observation."""
-    periods = project_periods(loaded.project)
-    if not periods:
-        return
-    settings = loaded.project.features
+    """(tile, PNG) of the tiles with the fewest acquisitions, the most, and the most without an observation.
+
+    A tile whose arrays are damaged or gone has no picture: that is told where they are used.
+    """
+    for tile in _telling(store) if project_periods(loaded.project) else ():
+        # What a damaged chunk raises: zarr's and Blosc's own errors are a RuntimeError or a ValueError.
+        with contextlib.suppress(EoAssetsError, OSError, ValueError, RuntimeError):
+            yield tile, _tile_picture(loaded, store, tile)
+
+
+def _tile_picture(loaded: LoadedProject, store: TileStore, tile: str) -> bytes:
+    periods, settings = project_periods(loaded.project), loaded.project.features
     plan = feature_plan(settings, loaded.project.eopatches.data[settings.bands].source)
-    for tile in _telling(store):
-        eopatch, features = (store.path(store.record(stage, tile)) for stage in ("eopatches", "features"))
-        times = read_timestamps(eopatch)
-        shown = [frame for held in frames_of(periods, times) for frame in spread(held)]
-        acquired = _acquired(eopatch, settings.bands, shown, plan)
-        clear = _clear(eopatch, settings.mask, shown, acquired)
-        series = Series(times, acquired, clear, *_composited(features))
-        yield tile, series_picture(series, periods, plan)
+    eopatch, features = (store.path(store.record(stage, tile)) for stage in ("eopatches", "features"))
+    times = read_timestamps(eopatch)
+    shown = [frame for held in frames_of(periods, times) for frame in spread(held)]
+    acquired = _acquired(eopatch, settings.bands, shown, plan)
+    clear = _clear(eopatch, settings.mask, shown, acquired)
+    series = Series(times, acquired, clear, *_composited(features))
+    return series_picture(series, periods, plan)
 
 
 def _telling(store: TileStore) -> list[str]:

@@ -115,7 +115,7 @@ def _wanted(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) 
     project = loaded.project
     inputs = {name: record.digest for name, record in zone.records.items()}
     settings = {
-        "maps": _map_settings(project.maps),
+        "maps": map_settings(project.maps),
         "prediction": project.predictions.name,
         "sources": list(project.sources),
         "tiles": {tile.name: tile_settings(tile) for tile in zone.tiles},
@@ -124,7 +124,7 @@ def _wanted(loaded: LoadedProject, zone: ZoneTiles, everything: Sequence[Tile]) 
     return Wanted(recipe("maps", settings, CODE_VERSION, inputs), inputs)
 
 
-def _map_settings(maps: Maps) -> dict[str, Any]:
+def map_settings(maps: Maps) -> dict[str, Any]:
     """What changes a map. A key that came later counts where it is set, or every map would be made anew for it."""
     later = {"min_observations"} if maps.min_observations is None else set()
     return maps.model_dump(mode="json", exclude={"min_coverage", *later})

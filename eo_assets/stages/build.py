@@ -94,7 +94,11 @@ def tile_walk(loaded: LoadedProject, *, rebuy: Collection[str] = ()) -> Walk:
     dates = len(periods) or frames
     features = FeaturesStage(project.features, project.eopatches, frames, periods)
     stages = (
-        Tiffs(project.imagery, loaded.evalscripts[project.imagery.evalscript]),
+        Tiffs(
+            project.imagery,
+            loaded.evalscripts[project.imagery.evalscript],
+            periods if project.imagery.composite_in_evalscript else (),
+        ),
         _reference(loaded),
         EOPatchesStage(project.imagery, project.eopatches),
         features,

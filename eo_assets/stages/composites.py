@@ -78,6 +78,14 @@ class Compositor:
         values, counts = (np.concatenate(arrays, axis=2) for arrays in zip(*((p.values, p.counts) for p in parts)))
         return CompositeBlock(values, counts, sum(part.filled for part in parts))
 
+    def why_empty(self) -> str:
+        """Why no pixel has a clear observation, for a person."""
+        if self.told["acquisitions"] == self.told["acquisitions_below_threshold"]:
+            return f"none of {self.told['acquisitions']} acquisitions is clear enough (features.validity_threshold)"
+        if not any(self._frames):
+            return f"none of {self.told['acquisitions']} acquisitions lies in a period of features.composite"
+        return "no pixel has a clear observation in any period"
+
     def _part(self, rows: slice, columns: slice) -> CompositeBlock:
         """Composite a block of rows and columns and fill its gaps."""
         numbers, clear = self._numbers.read(rows, columns), self._clear(rows, columns)

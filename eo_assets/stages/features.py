@@ -120,7 +120,7 @@ class FeaturesStage:
             observations.write(rows, block)
             give_back()
         told = {**columns.finish().numbers, **compositor.told, **observations.finish()}
-        return StageResult(told, empty=None if columns.valid else "no pixel has a clear observation in any period")
+        return StageResult(told, empty=None if observations.clear else compositor.why_empty())
 
 
 class _Columns:
@@ -150,12 +150,12 @@ class _Columns:
 
 
 class _Observations:
-    """Writes the counts of clear observations (period, y, x, 1), and what they come to over all periods."""
+    """Writes the counts of clear observations (period, y, x, 1), and what they come to: `clear` are all of them."""
 
     def __init__(self, output: Path, tile: Tile, periods: int) -> None:
         self._output, self._picture = output, Thumbnail(tile.shape)
         self._array = create_array(output, MASK, OBSERVATIONS, (periods, *tile.shape, 1), "uint16")
-        self._filled = self._gaps = self._sum = 0
+        self._filled = self._gaps = self.clear = 0
         self._totals: list[tuple[int, int]] = []
 
     def write(self, rows: slice, block: CompositeBlock) -> None:
@@ -164,7 +164,7 @@ class _Observations:
         totals = block.counts.sum(axis=0, dtype=np.int64)
         self._picture.add(rows, totals[..., None])
         self._totals.append((int(totals.min()), int(totals.max())))
-        self._sum += int(totals.sum())
+        self.clear += int(totals.sum())
         self._filled += block.filled
         self._gaps += int((block.counts == 0).sum())
 
@@ -176,7 +176,7 @@ class _Observations:
         return {
             "observations": {
                 "least": min(low for low, _ in self._totals),
-                "mean": round(self._sum / (height * width), 2),
+                "mean": round(self.clear / (height * width), 2),
                 "most": max(high for _, high in self._totals),
             },
             "unobserved_share": round(self._gaps / values, 4),

@@ -88,7 +88,7 @@ class PredictionsStage:
         for rows in row_blocks(tile.shape[0]):
             writer.write(rows, *_predict_rows(booster, features, rows))
         if self.periods:
-            _hand_on_observations(inputs["features"], output, tile)
+            hand_on_observations(inputs["features"], output, tile)
         return writer.finish()
 
     def _check_fit(self, model: Signature, columns: tuple[str, ...], tile: Tile) -> None:
@@ -172,7 +172,7 @@ class _Writer:
         return block
 
 
-def _hand_on_observations(features: Path, output: Path, tile: Tile) -> None:
+def hand_on_observations(features: Path, output: Path, tile: Tile) -> None:
     """The clear observations of each pixel over all periods, so that a map needs the predictions alone."""
     counts = open_array(features, MASK, OBSERVATIONS)
     totals = create_array(output, MASK_TIMELESS, OBSERVATIONS, (*tile.shape, 1), "uint16")

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import rasterio
 
+from eo_assets.core.periods import Period, centres_of
 from eo_assets.core.tile import Tile
 from eo_assets.errors import DamagedDelivery, TileError
 from eo_assets.project import Imagery
@@ -33,6 +34,8 @@ class Tiffs:
 
     imagery: Imagery
     evalscript: str
+    periods: tuple[Period, ...] = ()
+    """Those that the evalscript composites by: then a delivery has one frame for each."""
 
     name: ClassVar[str] = "tiffs"
     inputs: ClassVar[tuple[str, ...]] = ()
@@ -65,6 +68,8 @@ class Tiffs:
         made_of = read_acquisitions(output) if self.imagery.composite_in_evalscript else dates
         if not dates or made_of == []:
             return StageResult({"dates": 0, **from_order}, empty="the service has no acquisition in the time interval")
+        if self.periods:
+            _check_periods(output, dates, self.periods)
         for name in self.imagery.tiff_outputs:
             _check_tiff(tiff_path(output, name), tile, len(dates))
         return StageResult(
@@ -142,6 +147,19 @@ def provenance(folder: Path, dates: Sequence[dt.datetime] | None) -> dict[str, A
         "products": products or UNTOLD,
         "processing_baselines": baselines or UNTOLD,
     }
+
+
+def _check_periods(folder: Path, dates: Sequence[dt.datetime], periods: Sequence[Period]) -> None:
+    """A frame a period, dated by its centre: else frames would be composited anew, and their counts added."""
+    centres = centres_of(periods)
+    found = sorted(dates)
+    if len(found) == len(centres) and all(abs(a - b) <= dt.timedelta(seconds=1) for a, b in zip(found, centres)):
+        return
+    raise TileError(
+        f"{folder / USERDATA}.json: {len(found)} dates that are not the centres of the {len(centres)} periods of "
+        "features.composite; with imagery.composite_in_evalscript the evalscript must deliver a frame for each of "
+        "PERIODS, in userData.dates its centre"
+    )
 
 
 def _times(told: Sequence[str]) -> list[dt.datetime]:

@@ -411,9 +411,39 @@ BROKEN: dict[str, tuple[str, str]] = {
         "features.validity_threshold: 0.5: a validity threshold without a composite would leave tiles "
         "with different numbers of dates: remove it, or give features.composite",
     ),
-    "validity threshold without a mask": (
-        "features: {mask: null, validity_threshold: 0.5, composite: {method: median, periods: 12}}",
-        "features.validity_threshold: 0.5: nothing is ever invalid: name a mask in features.mask",
+    "a composite without a mask": (
+        "features: {mask: null, composite: {method: median, periods: 12}}",
+        "features.mask: null: a composite of acquisitions without a mask takes no data and clouds for observations: "
+        "name one of eopatches.masks",
+    ),
+    "periods that are no number": (
+        "features: {composite: {method: median, periods: true}}",
+        "features.composite.periods: true: not a value that fits here: give a whole number, or use 'months', or write "
+        "it as [a, b]",
+    ),
+    "max_index without an index": (
+        "features: {composite: {method: max_index, periods: 12}}",
+        "features.composite.index: (missing): method max_index goes by an index: name one of features.indices (NDVI, "
+        "NDWI, NDBI), or two bands",
+    ),
+    "an index that decides nothing": (
+        "features: {composite: {method: mean, periods: 12, index: NDVI}}",
+        'features.composite.index: "NDVI": method mean goes by no index: remove it, or set method to max_index',
+    ),
+    "a longest gap that is too short for any": (
+        "features: {composite: {method: median, periods: months, gaps: {method: linear, max_days: 31}}}",
+        "features.composite.gaps.max_days: 31: no gap is as short: the shortest takes 60 days from centre to centre: "
+        "give at least 62, or gaps.method none",
+    ),
+    "a longest gap that a leap day decides": (
+        "features: {composite: {method: median, periods: months, gaps: {method: linear, max_days: 60}}}",
+        "features.composite.gaps.max_days: 60: gaps take 60 days from centre to centre here, and a day more or less "
+        "in another year: give 64, or less than 58, so that every year's gaps are filled alike",
+    ),
+    "more observations than acquisitions": (
+        "features: {composite: {method: median, periods: 12}}\nmaps: {min_observations: 100}",
+        "maps.min_observations: 100: more than the 12 acquisitions of imagery.expected_dates: no pixel would be shown: "
+        "choose less",
     ),
     "days of periods out of order": (
         "features: {composite: {method: median, periods: [2020-03-01, 2020-02-01, 2020-05-01]}}",

@@ -57,7 +57,7 @@ def test_the_periods_are_in_the_text_that_is_sent(tmp_path: Path) -> None:
 
 def test_other_periods_are_another_text(tmp_path: Path) -> None:
     one = load(tmp_path).evalscripts["composite.js"]
-    features = {"composite": {"observations": "COUNTS", "periods": "months"}}
+    features = {"composite": {"observations": "COUNTS", "periods": 6, "gaps": {"max_days": 150}}}
     assert load(tmp_path, {"features": features}).evalscripts["composite.js"] != one
 
 

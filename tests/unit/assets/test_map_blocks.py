@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from eo_assets.assets.map_blocks import MapBlocks
+from eo_assets.assets.maps import map_settings
 from eo_assets.assets.zone_tiles import ZoneTiles
 from eo_assets.core.completeness import Completeness
 from eo_assets.core.mosaic import lattice_of
@@ -47,6 +48,14 @@ def test_pixels_that_were_seen_too_rarely_are_nodata_and_counted(predicted: Any)
     assert (values[few] == 255).all()
     np.testing.assert_array_equal(values[predicted.counts >= 3], predicted.values[predicted.counts >= 3])
     assert numbers == {"min_observations": 3, "pixels_of_few_observations": int(few.sum())}
+
+
+def test_another_least_number_is_another_map_and_none_is_the_map_as_it_always_was() -> None:
+    plain = {"name", "dtype", "nodata", "rounding", "cog"}
+    assert set(map_settings(Maps(dtype="uint8", nodata=255))) == plain
+    told = [map_settings(Maps(dtype="uint8", nodata=255, min_observations=least)) for least in (3, 4)]
+    assert set(told[0]) == {*plain, "min_observations"}
+    assert told[0] != told[1]
 
 
 def test_without_a_least_number_every_prediction_is_shown(predicted: Any) -> None:

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 
 from eo_assets.core.periods import centres_of
+from eo_assets.errors import TileError
+from eo_assets.project import Imagery
 from eo_assets.stages.features import FEATURES, OBSERVATIONS
-from resources.eopatch_files import DATA, MASK, MASK_TIMELESS, open_array, read_timestamps
+from eo_assets.stages.predictions import hand_on_observations
+from eo_assets.stages.stage import TileInputs
+from eo_assets.stages.tiffs import Tiffs
+from resources.eopatch_files import DATA, MASK, MASK_TIMELESS, create_array, open_array, read_timestamps
 
 DATES = ["2020-01-29T10:00:00", "2020-01-20T10:00:00", "2020-01-18T10:00:00", "2020-01-03T10:00:00"]
 """The newest first: of three equal periods of January the first and the last hold one each, the second two."""
@@ -113,11 +118,33 @@ def test_acquisitions_below_the_threshold_are_left_out_of_the_whole_tile(world: 
     assert arrays(world)[1].max() == 1
 
 
-def test_a_tile_that_is_never_clear_is_empty(world: Any) -> None:
-    world.features |= {"composite": MEDIAN, "validity_threshold": 0.99}
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"validity_threshold": 0.99}, "none of 4 acquisitions is clear enough (features.validity_threshold)"),
+        (
+            {"composite": {"method": "median", "periods": [dt.date(2020, 1, 5), dt.date(2020, 1, 9)]}},
+            "none of 4 acquisitions lies in a period of features.composite",
+        ),
+        ({"mask": "NEVER"}, "no pixel has a clear observation in any period"),
+    ],
+)
+def test_a_tile_that_is_never_clear_is_empty_and_says_why(world: Any, change: dict[str, Any], reason: str) -> None:
+    world.eopatches["masks"]["NEVER"] = {"from": "QM", "valid": [9]}
+    world.features |= {"composite": MEDIAN, **change}
     record = made(world, delivered(world, 4), DATES)
-    assert record.empty
-    assert "no pixel has a clear observation in any period" in record.reason
+    assert (record.empty, record.reason) == (True, reason)
+
+
+def test_a_tile_whose_index_alone_is_undefined_is_not_empty(world: Any) -> None:
+    world.features["composite"] = MEDIAN
+    outputs = {name: np.zeros_like(values) for name, values in delivered(world, 4).items()} | {
+        "QM": np.ones((4, *world.tile.shape), np.uint8)
+    }
+    assert not made(world, outputs, DATES).empty
+    values, _ = arrays(world)
+    assert np.isnan(values[..., 0]).all()
+    assert not values[..., 1].any()
 
 
 def test_what_the_evalscript_has_composited_is_taken_as_it_is(world: Any) -> None:
@@ -135,6 +162,39 @@ def test_what_the_evalscript_has_composited_is_taken_as_it_is(world: Any) -> Non
     np.testing.assert_array_equal(
         values[counts > 0][:, 1], (outputs["B08"][::-1][counts > 0] * 0.0001).astype(np.float32)
     )
+
+
+def test_what_the_mask_denies_has_no_observation_whatever_the_script_counted(world: Any) -> None:
+    world.imagery["tiff_outputs"] = ["B04", "B08", "QM", "N"]
+    world.eopatches["data"]["COUNTS"] = {"from": ["N"], "factor": 1}
+    world.features["composite"] = {**MEDIAN, "observations": "COUNTS"}
+    outputs = delivered(world, 3) | {"N": np.full((3, *world.tile.shape), 7, np.uint8)}
+    made(world, outputs, [centre.isoformat() for centre in reversed(centres_of(world.periods))])
+    np.testing.assert_array_equal(arrays(world)[1], np.where(outputs["QM"][::-1] == 1, 7, 0))
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [["2020-01-17T00:00:00", "2020-01-18T00:00:00", "2020-02-03T00:00:00"], ["2020-01-06T04:00:00"], None],
+)
+def test_a_delivery_that_is_not_a_frame_a_period_is_refused(world: Any, dates: list[str] | None) -> None:
+    """Its frames would be composited again, and their counts added up."""
+    world.features["composite"] = MEDIAN
+    imagery = Imagery.model_validate(world.imagery | {"composite_in_evalscript": True})
+    key = world.deliver("request-1", delivered(world, len(dates or "1")), dates or ["2020-01-06"])
+    if dates is None:
+        (world.root / key / "userdata.json").unlink()
+    stage = Tiffs(imagery, "//VERSION=3", world.periods)
+    with pytest.raises(TileError, match=r"userdata\.json: \d dates that are not the centres of the 3 periods"):
+        stage.run(world.tile, TileInputs({}, {}), world.root / key)
+
+
+def test_more_observations_than_the_type_holds_are_the_most_that_it_holds(world: Any) -> None:
+    folder = world.root / "features"
+    counts = np.full((3, *world.tile.shape, 1), 40_000, np.uint16)
+    create_array(folder, MASK, OBSERVATIONS, counts.shape, "uint16")[:] = counts
+    hand_on_observations(folder, world.root / "predictions", world.tile)
+    assert (open_array(world.root / "predictions", MASK_TIMELESS, OBSERVATIONS)[:] == 65_535).all()
 
 
 def test_predictions_hand_on_how_often_a_pixel_was_seen(world: Any) -> None:
