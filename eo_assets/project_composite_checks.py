@@ -37,9 +37,11 @@ def check_days(imagery: Imagery, features: Features) -> Iterator[Finding]:
             what = f"not after the day before it, {day.isoformat()}"
             yield Finding((*COMPOSITE, "periods"), following, what, "list the days in order, each once")
     end = last + dt.timedelta(days=1)
-    for day in (day for day in days if not first <= day <= end):
-        what = f"outside of imagery.time_interval, {first.isoformat()} to {last.isoformat()}"
-        yield Finding((*COMPOSITE, "periods"), day, what, f"choose days from {first} to {end}, or widen the interval")
+    if outside := [day for day in days if not first <= day <= end]:
+        more = f" and {len(outside) - 1} more lie" if outside[1:] else " lies"
+        what = f"it{more} outside of imagery.time_interval, {first} to {last}"
+        remedy = f"choose days from {first} to {end}, or widen the interval"
+        yield Finding((*COMPOSITE, "periods"), outside[0], what, remedy)
 
 
 def check_number_of_periods(imagery: Imagery, features: Features) -> Iterator[Finding]:

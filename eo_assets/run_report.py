@@ -16,7 +16,7 @@ from eo_assets.assets.outputs import quicklook_of
 from eo_assets.assets.run_log import log_folder
 from eo_assets.project import LoadedProject
 from eo_assets.report import Failure, Metric, MetricTable, Picture, RunReport, Source, StageRow, write_report
-from eo_assets.series_pictures import NOTE, tile_pictures
+from eo_assets.series_pictures import series_note, tile_pictures
 from eo_assets.stages.build import tile_store
 from eo_assets.stages.walk import StageOutcome
 from jobs.graph import ASSETS
@@ -58,7 +58,7 @@ def write_run_report(
         failures=failures,
         metrics=tuple(_metric_tables(loaded, metrics["scores"])),
         importances=metrics["importances"],
-        pictures=tuple(_pictures(store, maps)),
+        pictures=tuple(_pictures(loaded, store, maps)),
         series=tuple(_series(loaded, store)),
         versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES},
         sources=tuple(Source(name=text, licence="") for text in loaded.project.sources),
@@ -110,19 +110,35 @@ def _metric_tables(loaded: LoadedProject, scores: Mapping[str, Any]) -> Iterator
     yield MetricTable(loaded.project.reference.name, rows, note)
 
 
-def _pictures(store: TileStore, maps: Mapping[str, OutputRecord]) -> Iterator[Picture]:
+def _pictures(loaded: LoadedProject, store: TileStore, maps: Mapping[str, OutputRecord]) -> Iterator[Picture]:
+    notes = _notes(loaded)
     for zone, record in sorted(maps.items()):
-        yield from _picture(store, record, f"map of zone {zone}", "nodata is transparent")
+        yield from _picture(store, record, f"map of zone {zone}", notes["predictions"])
     for tile in _pictured_tiles(store):
         for stage, title in PICTURED.items():
             found = store.record(stage, tile)
             if found is not None:
-                yield from _picture(store, found, f"{tile}: {title}", "")
+                yield from _picture(store, found, f"{tile}: {title}", notes.get(stage, ""))
+
+
+def _notes(loaded: LoadedProject) -> dict[str, str]:
+    """What the colours of a stage's pictures mean. Nodata is transparent."""
+    project = loaded.project
+    index = next(iter(project.features.indices), None)
+    clip = project.predictions.clip
+    scale = f"purple {clip[0]:g} to yellow {clip[1]:g}" if clip else "purple low to yellow high, each picture by itself"
+    if project.model.kind == "lightgbm_classifier":
+        scale = "a colour a class"
+    return {
+        "features": f"{index} of the last date: brown -1, white 0, green 1" if index else "",
+        "reference": "purple low to yellow high, each picture by itself",
+        "predictions": f"{scale}; nodata is transparent",
+    }
 
 
 def _series(loaded: LoadedProject, store: TileStore) -> Iterator[Picture]:
     for tile, png in tile_pictures(loaded, store):
-        yield Picture(f"{tile}: its acquisitions, and one composite a period", png, NOTE)
+        yield Picture(f"{tile}: its acquisitions, and one composite a period", png, series_note(loaded))
 
 
 def _pictured_tiles(store: TileStore) -> list[str]:

@@ -32,7 +32,8 @@ RAW_FRAMES = 3
 HEADINGS = ("as delivered", "", "", "masked", "", "", "composite", "gaps filled")
 NOTE = (
     "A row a period. Acquisitions as delivered (up to three of them), masked, their composite, the composite with its "
-    "gaps filled, and how many clear observations a pixel has. Grey is where nothing is known. One stretch for all."
+    "gaps filled, and how many clear observations a pixel has, purple for none to yellow for the most. Grey is where "
+    "nothing is known. One stretch for all."
 )
 Array = NDArray[Any]
 
@@ -71,6 +72,17 @@ class Series:
     clear: Mapping[int, Array]
     composites: Array
     counts: Array
+
+
+def series_note(loaded: LoadedProject) -> str:
+    """What the pictures of a project show: the days of its periods, and the bands in colour where there are three."""
+    names = loaded.project.eopatches.data[loaded.project.features.bands].source
+    colours = next((rgb for rgb in RGB if all(name in names for name in rgb)), None)
+    said = f"Red, green and blue are {', '.join(colours)}. " if colours else ""
+    days = "; ".join(
+        f"{p.label} from {p.start:%Y-%m-%d} to before {p.end:%Y-%m-%d}" for p in project_periods(loaded.project)
+    )
+    return f"{NOTE} {said}Periods: {days}."
 
 
 def series_picture(series: Series, periods: Sequence[Period], plan: FeaturePlan) -> bytes:

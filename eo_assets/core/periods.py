@@ -68,6 +68,12 @@ def centres_of(periods: Sequence[Period]) -> tuple[dt.datetime, ...]:
     return tuple(period.centre for period in periods)
 
 
+def are_centres(times: Sequence[dt.datetime], periods: Sequence[Period]) -> bool:
+    """Is there one time for each period, at its centre, to the second?"""
+    pairs = list(zip(sorted(times), centres_of(periods)))
+    return len(times) == len(periods) and all(abs(a - b) <= dt.timedelta(seconds=1) for a, b in pairs)
+
+
 def _equal(interval: Interval, number: int) -> tuple[list[dt.datetime], dt.datetime]:
     start, end = _midnight(interval[0]), _midnight(interval[1] + dt.timedelta(days=1))
     return [start + (end - start) * i / number for i in range(number)], end

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from eo_assets.core.composite import composite
 from eo_assets.core.gaps import fill_gaps
 from eo_assets.core.masks import kept_frames
-from eo_assets.core.periods import Period, centres_of, frames_of
+from eo_assets.core.periods import Period, are_centres, centres_of, frames_of
+from eo_assets.errors import TileError
 from eo_assets.project import Composite, Features
 from resources.eopatch_files import DATA, MASK, DigitalNumbers, column_blocks, open_array, read_timestamps, row_blocks
 
@@ -51,6 +52,8 @@ class Compositor:
         self._mask = open_array(folder, MASK, features.mask) if features.mask else None
         self._observations = open_array(folder, DATA, settings.observations) if settings.observations else None
         times = read_timestamps(folder)
+        if settings.observations is not None:
+            _check_frames(times, periods)
         kept = self._kept(len(times), features.validity_threshold)
         frames = [[frame for frame in held if frame in kept] for held in frames_of(periods, times)]
         self._frames = frames
@@ -58,6 +61,7 @@ class Compositor:
             "acquisitions": len(times),
             "acquisitions_below_threshold": len(times) - len(kept),
             "acquisitions_a_period": {period.label: len(held) for period, held in zip(periods, frames)},
+            "composite": _said(settings),
         }
 
     @property
@@ -116,6 +120,24 @@ class Compositor:
         """What the evalscript counted (time, rows, columns), in the periods and pixels that are clear."""
         counted = [observations[frames].sum(axis=0) for frames in self._frames]
         return np.where(counts > 0, np.asarray(counted), 0).astype(np.uint16)
+
+
+def _check_frames(times: Sequence[dt.datetime], periods: Sequence[Period]) -> None:
+    """Frames that the evalscript composited by other periods would be composited again, and their counts added up."""
+    if are_centres(times, periods):
+        return
+    raise TileError(
+        f"its imagery holds {len(times)} frames that are not the {len(periods)} periods of features.composite: the "
+        "evalscript composited by others; buy it again (--rebuy), or give features.composite the periods that it was "
+        "bought with"
+    )
+
+
+def _said(settings: Composite) -> str:
+    """The method, and what is done about gaps, for a person."""
+    gaps = settings.gaps
+    reach = f" over at most {gaps.max_days:g} days" if gaps.max_days is not None else ""
+    return f"{settings.method}, gaps {gaps.method}{reach}"
 
 
 def _index_bands(features: Features, settings: Composite, band_names: Sequence[str]) -> tuple[int, int] | None:

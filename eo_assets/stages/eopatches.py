@@ -18,7 +18,7 @@ from eo_assets.project import EOPatches, Imagery
 from eo_assets.stages.delivered_frames import DeliveredFrames
 from eo_assets.stages.eopatch_arrays import Frames, held_by_bands, held_by_masks, write_bands, write_masks
 from eo_assets.stages.stage import StageResult, TileInputs
-from eo_assets.stages.tiffs import read_dates
+from eo_assets.stages.tiffs import COMPOSITED, read_dates
 from resources.eopatch_files import write_header
 from resources.heap import give_back
 from resources.tile_store import OutputRecord
@@ -78,6 +78,7 @@ class EOPatchesStage:
                 f"an EOPatch has changed since; delete {tile.name}.json under _commits in the folder of the tiffs to "
                 "order them, or adopt an EOPatch that fits"
             )
+        self._check_frames(tile, bool(inputs.records["tiffs"].numbers.get(COMPOSITED)))
         # A delivery that tells no date has the one that it was bought for, whatever the project asks for now.
         bought_for = dt.datetime.fromisoformat(inputs.records["tiffs"].numbers["first_date"]).date()
         order, timestamps = self._kept(tile, *ascending(read_dates(folder, bought_for)))
@@ -87,6 +88,16 @@ class EOPatchesStage:
         with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE), DeliveredFrames(folder, order) as tiffs:
             names = (*self.eopatches.data, *self.eopatches.masks)
             return write_eopatch(output, self.eopatches, timestamps, dict.fromkeys(names, tiffs), tile)
+
+    def _check_frames(self, tile: Tile, composited: bool) -> None:
+        """Tiffs that were bought with the other setting are kept, but acquisitions are no periods."""
+        if composited == self.imagery.composite_in_evalscript:
+            return
+        bought, asked = ("composites", "acquisitions") if composited else ("acquisitions", "composites")
+        raise TileError(
+            f"the tiffs of {tile.name} hold {bought}, imagery.composite_in_evalscript: {str(not composited).lower()} "
+            f"asks for {asked}: buy them again (--rebuy {tile.name}), or set the key back"
+        )
 
     def _kept(self, tile: Tile, order: list[int], timestamps: list[dt.datetime]) -> tuple[list[int], list[dt.datetime]]:
         """The frames of dates that are not excluded."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import rasterio
 
-from eo_assets.core.periods import Period, centres_of
+from eo_assets.core.periods import Period, are_centres
 from eo_assets.core.tile import Tile
 from eo_assets.errors import DamagedDelivery, TileError
 from eo_assets.project import Imagery
@@ -23,6 +23,9 @@ from eo_assets.stages.stage import StageResult, TileInputs
 from resources.batch_orders import NOTHING
 
 USERDATA = "userdata"
+COMPOSITED = "composited"
+"""A number of tiffs whose frames are periods, which the evalscript has composited, and not acquisitions."""
+
 UNTOLD = "not delivered by the service"
 BASELINE = re.compile(r"_N(\d\d)(\d\d)(?=_|\b)")
 """The processing baseline in the name of a Sentinel-2 product: `_N0400_` is 04.00."""
@@ -77,6 +80,7 @@ class Tiffs:
                 "dates": len(dates),
                 "first_date": min(dates).isoformat(),
                 "files": len(self.imagery.tiff_outputs),
+                **({COMPOSITED: True} if self.periods else {}),
                 **from_order,
                 **provenance(output, made_of),
             }
@@ -151,12 +155,10 @@ def provenance(folder: Path, dates: Sequence[dt.datetime] | None) -> dict[str, A
 
 def _check_periods(folder: Path, dates: Sequence[dt.datetime], periods: Sequence[Period]) -> None:
     """A frame a period, dated by its centre: else frames would be composited anew, and their counts added."""
-    centres = centres_of(periods)
-    found = sorted(dates)
-    if len(found) == len(centres) and all(abs(a - b) <= dt.timedelta(seconds=1) for a, b in zip(found, centres)):
+    if are_centres(dates, periods):
         return
     raise TileError(
-        f"{folder / USERDATA}.json: {len(found)} dates that are not the centres of the {len(centres)} periods of "
+        f"{folder / USERDATA}.json: {len(dates)} dates that are not the centres of the {len(periods)} periods of "
         "features.composite; with imagery.composite_in_evalscript the evalscript must deliver a frame for each of "
         "PERIODS, in userData.dates its centre"
     )

@@ -452,8 +452,8 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "days of periods outside of the interval": (
         "features: {composite: {method: median, periods: [2020-03-01, 2021-02-01]}}",
-        'features.composite.periods: "2021-02-01": outside of imagery.time_interval, 2020-01-01 to 2020-12-31: choose '
-        "days from 2020-01-01 to 2021-01-01, or widen the interval",
+        'features.composite.periods: "2021-02-01": it lies outside of imagery.time_interval, 2020-01-01 to 2020-12-31: '
+        "choose days from 2020-01-01 to 2021-01-01, or widen the interval",
     ),
     "more periods than days": (
         "features: {composite: {method: median, periods: 400}}",

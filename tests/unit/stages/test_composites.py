@@ -8,12 +8,14 @@ import pytest
 
 from eo_assets.core.periods import centres_of
 from eo_assets.errors import TileError
-from eo_assets.project import Imagery
+from eo_assets.project import EOPatches, Imagery
+from eo_assets.stages.eopatches import EOPatchesStage
 from eo_assets.stages.features import FEATURES, OBSERVATIONS
 from eo_assets.stages.predictions import hand_on_observations
 from eo_assets.stages.stage import TileInputs
 from eo_assets.stages.tiffs import Tiffs
 from resources.eopatch_files import DATA, MASK, MASK_TIMELESS, create_array, open_array, read_timestamps
+from resources.tile_store import OutputRecord
 
 DATES = ["2020-01-29T10:00:00", "2020-01-20T10:00:00", "2020-01-18T10:00:00", "2020-01-03T10:00:00"]
 """The newest first: of three equal periods of January the first and the last hold one each, the second two."""
@@ -230,3 +232,31 @@ def test_the_interval_counts_where_periods_come_from_it(world: Any) -> None:
     world.imagery["time_interval"] = ["2020-01-01", "2020-01-30"]
     [after] = world.walk().selected(["features"])
     assert before.settings(world.tile) != after.settings(world.tile)
+
+
+def test_imagery_that_was_composited_by_other_periods_is_not_composited_again(world: Any) -> None:
+    """Bought tiffs are kept when the project changes: nothing may be made of them that they are not."""
+    world.imagery["tiff_outputs"] = ["B04", "B08", "QM", "N"]
+    world.eopatches["data"]["COUNTS"] = {"from": ["N"], "factor": 1}
+    world.features |= {"mask": None, "composite": {**MEDIAN, "observations": "COUNTS"}}
+    outputs = delivered(world, 3) | {"N": np.full((3, *world.tile.shape), 2, np.uint8)}
+    dates = [centre.isoformat() for centre in reversed(centres_of(world.periods))]
+    made(world, outputs, dates)
+    world.features["composite"]["periods"] = 2
+    outcome = world.run("features")["features"]
+    assert outcome.status == "failed"
+    assert outcome.reason.startswith("its imagery holds 3 frames that are not the 2 periods of features.composite")
+    assert "--rebuy" in outcome.reason
+
+
+@pytest.mark.parametrize(("bought", "told"), [(True, "hold composites"), (False, "hold acquisitions")])
+def test_imagery_of_the_other_way_to_composite_is_refused(world: Any, bought: bool, told: str) -> None:
+    world.features["composite"] = MEDIAN
+    key = world.deliver("request-1", delivered(world, 3), [c.isoformat() for c in reversed(centres_of(world.periods))])
+    stage = Tiffs(Imagery.model_validate(world.imagery), "", world.periods if bought else ())
+    numbers = stage.run(world.tile, TileInputs({}, {}), world.root / key).numbers
+    record = OutputRecord("tiffs", world.tile.name, key, "r", "d", "2020-01-01", numbers=numbers)
+    imagery = Imagery.model_validate(world.imagery | {"composite_in_evalscript": not bought})
+    eopatches = EOPatchesStage(imagery, EOPatches.model_validate(world.eopatches))
+    with pytest.raises(TileError, match=rf"33UUU_3_7 {told}, imagery.composite_in_evalscript: .*--rebuy 33UUU_3_7"):
+        eopatches.run(world.tile, TileInputs({"tiffs": record}, {"tiffs": world.root / key}), world.root / "out")
