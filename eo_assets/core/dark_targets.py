@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 OFFSET_FROM = dt.datetime(2022, 1, 25)
 """From this day on new products have the offset (UTC, without time zone)."""
 
+WITH_OFFSET = ("sentinel-2-l1c", "sentinel-2-l2a")
+"""Collections whose digital numbers have had the offset since."""
+
 OFFSET = 1000.0
 """What processing baseline 04.00 adds to digital numbers."""
 
