@@ -34,7 +34,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         with run_log(loaded, context), noting_failure(store, "training_data", "training_data"):
             record = make_training_data(loaded, store)
             tiles = set(json.loads((store.path(record) / TILES_FILE).read_text()))
-            return result(store, record, checks=[offset_of_training(prefix, store, tiles)])
+            return result(store, record, checks=[offset_of_training(loaded, store, tiles)])
 
     @dg.asset(
         key_prefix=prefix,
