@@ -90,12 +90,14 @@ def run(project: str, only: tuple[str, ...], tiles: tuple[str, ...], rebuy: tupl
 @_told
 def validate(project: str) -> None:
     """Check PROJECT and its evalscripts; needs no network, bucket or credentials."""
-    from eo_assets.assets.reused_model import model_problem
+    from eo_assets.assets.reused_model import model_note, model_problem
     from eo_assets.definitions import open_project
 
     loaded = open_project(project)
     if problem := model_problem(loaded):
         console.print(f"[yellow]nothing would be bought: {escape(problem)}[/]", soft_wrap=True)
+    if note := model_note(loaded):
+        console.print(f"[yellow]{escape(note)}[/]", soft_wrap=True)
     console.print(
         f"{loaded.file}: valid ({loaded.project.name} {loaded.project.year}, data in {loaded.project_folder})"
     )

@@ -17,7 +17,7 @@ from eo_assets.assets.composite_ways import composite_ways
 from eo_assets.assets.cost_estimate import Estimate, estimate_of
 from eo_assets.assets.imagery import project_ledger
 from eo_assets.assets.observations import Observations, observations
-from eo_assets.assets.reused_model import model_problem
+from eo_assets.assets.reused_model import model_note, model_problem
 from eo_assets.core.cost import UNVERIFIED
 from eo_assets.core.tile import Tile
 from eo_assets.definitions import open_project
@@ -30,7 +30,7 @@ class Plan:
 
     `observations` are the acquisitions a tile that a Catalog search found, where one was asked for; `unreadable` are
     the files of the area that can't be used; `model_problem` is why a model that is not trained here keeps the project
-    from buying anything.
+    from buying anything, and `model_note` what else is to know of that model.
     """
 
     loaded: LoadedProject
@@ -40,6 +40,7 @@ class Plan:
     observations: Observations | None = None
     unreadable: tuple[Unreadable, ...] = ()
     model_problem: str | None = None
+    model_note: str | None = None
 
     def as_json(self, *, names: bool) -> dict[str, Any]:
         """Plain values; with `names` the tiles in order."""
@@ -60,6 +61,8 @@ class Plan:
             said["observations"] = self.observations.as_json()
         if self.model_problem is not None:
             said["model_problem"] = self.model_problem
+        if self.model_note is not None:
+            said["model_note"] = self.model_note
         if self.unreadable:
             said["unreadable_files"] = {problem.name: str(problem) for problem in self.unreadable}
         return {**said, "names": [tile.name for tile in self.tiles]} if names else said
@@ -77,8 +80,9 @@ def make_plan(project: str, aoi: Path | None, *, catalog: bool = False) -> Plan:
     tiles = project_grid(loaded).tiles(found.area.geometry)
     check_excluded_tiles(loaded, tiles)
     seen = observations(loaded, tiles) if catalog else None
-    estimate, problem = estimate_of(loaded, tiles), model_problem(loaded)
-    return Plan(loaded, found.area.area_km2, tuple(tiles), estimate, seen, found.unreadable, problem)
+    of_model = model_problem(loaded), model_note(loaded)
+    estimate = estimate_of(loaded, tiles)
+    return Plan(loaded, found.area.area_km2, tuple(tiles), estimate, seen, found.unreadable, *of_model)
 
 
 def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
@@ -90,6 +94,8 @@ def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
     tell_unreadable(plan.unreadable, console)
     if plan.model_problem is not None:
         console.print(f"[yellow]nothing would be bought: {escape(plan.model_problem)}[/]", soft_wrap=True)
+    if plan.model_note is not None:
+        console.print(f"[yellow]{escape(plan.model_note)}[/]", soft_wrap=True)
     _print_quote(plan, console)
     _print_ways(plan, console)
     console.print("before compression, and on one CPU:")

@@ -67,7 +67,7 @@ def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: A
         sensors = [automation_sensor(loaded) for loaded in projects]
     return dg.Definitions(
         assets=assets,
-        jobs=[job for name in names for job in project_jobs(name)],
+        jobs=[job for loaded in projects for job in project_jobs(loaded)],
         sensors=[*sensors, *(aoi_sensor(loaded) for loaded in projects), *map(lost_runs_sensor, names)],
         schedules=[retry_schedule(loaded) for loaded in projects if loaded.project.automation.retry_failed],
         resources=resources,

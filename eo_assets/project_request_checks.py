@@ -8,13 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from eo_assets.core.dark_targets import WITH_OFFSET
 from eo_assets.core.evalscript import ScriptSetup
 from eo_assets.project import Collection, CollectionReference, Imagery, Reference
 from eo_assets.project_problems import MISSING, Finding, KeyPath, did_you_mean, listed, repeated
 
 SOURCE: KeyPath = ("reference", "source")
-WITH_OFFSET = ("sentinel-2-l1c", "sentinel-2-l2a")
-"""Collections whose digital numbers have had an offset of 1000 since processing baseline 04.00, of 2022-01-25."""
 
 
 def check_time_intervals(imagery: Imagery) -> Iterator[Finding]:

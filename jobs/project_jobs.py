@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from eo_assets.project import LoadedProject
+from jobs.graph import FOR_TRAINING
+
 AREA = ("aoi", "tile_grid", "cost_estimate")
 TILES = ("tiffs", "reference", "eopatches", "features", "samples")
 TRAIN = ("training_data", "model")
@@ -34,6 +37,12 @@ DESCRIPTIONS: Mapping[str, str] = {
     "publish": "The maps as a collection.",
 }
 
+WITH_ANOTHERS_MODEL: Mapping[str, str] = {
+    "tiles": "Imagery and features of tiles, up to what a model predicts from.",
+    "train": "The model that the project names, taken up if it fits.",
+}
+"""What the jobs do that have another meaning in a project which trains nothing."""
+
 UNFINISHED_RUNS = (
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -44,14 +53,22 @@ UNFINISHED_RUNS = (
 """The states of runs that wait or go on."""
 
 
-def project_jobs(project: str) -> list[dg.UnresolvedAssetJobDefinition]:
-    """`<project>_area` and `_plan`, which are one, `_tiles`, `_train`, `_predict`, `_map` and `_publish`."""
-    launches = {**LAUNCHES, "plan": AREA}
+def project_jobs(loaded: LoadedProject) -> list[dg.UnresolvedAssetJobDefinition]:
+    """`<project>_area` and `_plan`, which are one, `_tiles`, `_train`, `_predict`, `_map` and `_publish`.
+
+    Where another project has trained the model, no job buys labels or makes what only a training needs.
+    """
+    project, trained_here = loaded.project.name, loaded.project.model.trained_here
+    descriptions = DESCRIPTIONS if trained_here else {**DESCRIPTIONS, **WITH_ANOTHERS_MODEL}
+    launches = {
+        name: [asset for asset in assets if trained_here or asset not in FOR_TRAINING]
+        for name, assets in {**LAUNCHES, "plan": AREA}.items()
+    }
     return [
         dg.define_asset_job(
             f"{project}_{name}",
             selection=dg.AssetSelection.assets(*([project, asset] for asset in launches[name])),
             description=f"{told} Materializes {', '.join(launches[name])} of {project}.",
         )
-        for name, told in DESCRIPTIONS.items()
+        for name, told in descriptions.items()
     ]

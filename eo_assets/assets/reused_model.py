@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from eo_assets.core.model_file import features_of
 from eo_assets.core.signature import Signature
-from eo_assets.errors import EoAssetsError, ModelError
+from eo_assets.errors import EoAssetsError, ModelError, StorageRefused, StoreError
 from eo_assets.project import LoadedProject, ModelHome
 from eo_assets.stages.build import tile_store
 from eo_assets.stages.predictions import MODEL_FILE, SIGNATURE_FILE
@@ -34,11 +35,12 @@ REMEDIES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ReusedModel:
-    """The files of a model, and what to tell of where it is from."""
+    """The files of a model, and what to tell of where it is from; `note` is why they are a copy, if they are one."""
 
     model: Path
     signature: Path
     told: Mapping[str, Any] = field(default_factory=dict)
+    note: str | None = None
 
 
 def check_model_fits(loaded: LoadedProject) -> ReusedModel:
@@ -48,8 +50,10 @@ def check_model_fits(loaded: LoadedProject) -> ReusedModel:
     delivered: of the model's only the names and places of features, and that its dates lie in the interval, are judged.
     """
     source = reused_model(loaded)
-    difference = misfit(loaded, _read_signature(source.signature))
+    signature = _read_signature(source.signature)
+    difference = misfit(loaded, signature)
     if difference is None:
+        _check_trees(loaded, source.model, signature)
         return source
     keys = REMEDIES[difference.split(":")[0].split(" ")[0]]
     raise ModelError(
@@ -69,22 +73,56 @@ def model_problem(loaded: LoadedProject) -> str | None:
     return None
 
 
+def model_note(loaded: LoadedProject) -> str | None:
+    """What a person should know of a model that can be used all the same: that it is a copy, and why."""
+    if loaded.project.model.trained_here:
+        return None
+    try:
+        return reused_model(loaded).note
+    except EoAssetsError:
+        return None  # `model_problem` tells it
+
+
 def reused_model(loaded: LoadedProject) -> ReusedModel:
     """The files of the model that the project names: another project's live one, or a file of its own folder.
 
-    Where those are gone, the copy that this project has made of them before: last year's folder may be put away.
+    Where those are gone, or damaged, the copy that this project has made of them before: last year's folder may be put
+    away. A copy from another folder than the one that is named now is of another model.
     """
     home = loaded.model_home
-    told = {"source_project": f"{home.project} {home.year}"} if home else {"source": str(_named_file(loaded))}
     try:
         found = _of_project(loaded, home) if home else _of_file(loaded)
-    except ModelError:
-        copy = tile_store(loaded).record("model", "model")
-        if copy is None or any(copy.numbers.get(key) != value for key, value in told.items()):
+    except (ModelError, StorageRefused) as error:
+        copy = _copy(loaded, error)
+        if copy is None:
             raise
-        folder = tile_store(loaded).path(copy)
-        return ReusedModel(folder / MODEL_FILE, folder / SIGNATURE_FILE, copy.numbers)
-    return replace(found, told={"source": str(found.model), **told, **found.told})
+        return copy
+    return replace(found, told={"source": str(found.model), **_origin(loaded), **found.told})
+
+
+def _origin(loaded: LoadedProject) -> dict[str, str]:
+    """What a copy must have been made of."""
+    home = loaded.model_home
+    if home is None:
+        return {"source": str(_named_file(loaded))}
+    return {
+        "source_project": f"{home.project} {home.year}",
+        "source_folder": str(Path(home.project_folder) / home.folder),
+    }
+
+
+def _copy(loaded: LoadedProject, error: EoAssetsError) -> ReusedModel | None:
+    """This project's copy of the model that it names, with the error that makes it needed; None where there is none."""
+    store = tile_store(loaded)
+    record = store.record("model", "model")
+    if record is None or any(record.numbers.get(key) != value for key, value in _origin(loaded).items()):
+        return None
+    try:
+        folder = store.intact(record)
+    except StoreError:
+        return None
+    note = f"{error}; the copy that {loaded.project.name} made of it ({record.created}) is used"
+    return ReusedModel(folder / MODEL_FILE, folder / SIGNATURE_FILE, record.numbers, note)
 
 
 def misfit(loaded: LoadedProject, model: Signature) -> str | None:
@@ -105,28 +143,37 @@ def _named_file(loaded: LoadedProject) -> Path:
 
 
 def _of_file(loaded: LoadedProject) -> ReusedModel:
-    model = _named_file(loaded)
+    return _files(loaded, _named_file(loaded))
+
+
+def _files(loaded: LoadedProject, model: Path, told: Mapping[str, Any] | None = None) -> ReusedModel:
+    """A model and its signature, both of which must be there."""
     beside = model.with_name(SIGNATURE_FILE)
     for file in (model, beside):
         if not file.is_file():
             raise ModelError(
                 f"{_key(loaded)}: {file} does not exist; a reused model needs its {SIGNATURE_FILE} beside it"
             )
-    return ReusedModel(model, beside)
+    return ReusedModel(model, beside, told or {})
 
 
 def _of_project(loaded: LoadedProject, home: ModelHome) -> ReusedModel:
     """The live model of another project. Nothing is written there, not even who the folder belongs to."""
     store = TileStore(open_store(home.project_folder), home.project, {"model": home.folder})
-    record, owner = store.record("model", "model"), store.owner("model")
-    if record is None or owner != f"{home.project} {home.year}":
-        of = f" of its own ({store.store.path(home.folder)} belongs to {owner})" if record is not None else ""
-        raise ModelError(
-            f"{_key(loaded)}: {home.project} {home.year} has no model{of} yet; train it first: "
-            f"eo-assets run {home.file} --only model"
-        )
-    folder = store.path(record)
-    return ReusedModel(folder / MODEL_FILE, folder / SIGNATURE_FILE, {"source_recipe": record.recipe[:12]})
+    train = f"eo-assets run {home.file} --only model"
+    try:
+        record, owner = store.record("model", "model"), store.owner("model")
+        if record is None or owner != f"{home.project} {home.year}":
+            of = f" of its own ({store.store.path(home.folder)} belongs to {owner})" if record is not None else ""
+            raise ModelError(
+                f"{_key(loaded)}: {home.project} {home.year} has no model{of} yet; train it first: {train}"
+            )
+        folder = store.intact(record)
+    except StorageRefused:
+        raise  # it says itself what to do
+    except (StoreError, OSError) as error:
+        raise ModelError(f"{_key(loaded)}: {error}: {train}") from None
+    return _files(loaded, folder / MODEL_FILE, {"source_recipe": record.recipe[:12]})
 
 
 def _key(loaded: LoadedProject) -> str:
@@ -143,6 +190,21 @@ def _read_signature(file: Path) -> Signature:
         return Signature.from_json(json.loads(file.read_text()))
     except (OSError, ValueError, ModelError) as error:
         raise ModelError(f"{file} can't be read: {error}") from None
+
+
+def _check_trees(loaded: LoadedProject, model: Path, signature: Signature) -> None:
+    """Is the file a model, and of as many features as its signature says? Its trees are not loaded for that."""
+    remedy = f"put a whole model there, with the {SIGNATURE_FILE} of its training, or train one: model.source: train"
+    try:
+        with model.open(errors="replace") as lines:
+            features = features_of(lines)
+    except (OSError, ModelError) as error:
+        raise ModelError(f"{_key(loaded)}: {model} can't be used: {error}; {remedy}") from None
+    if features != len(signature.columns):
+        raise ModelError(
+            f"{_key(loaded)}: {model} takes {features} features, and {SIGNATURE_FILE} beside it has "
+            f"{len(signature.columns)} columns; {remedy}"
+        )
 
 
 def _unknown_feature(loaded: LoadedProject, model: Signature) -> str | None:

@@ -90,9 +90,10 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
                 for outcome in outcomes:
                     events.tell(outcome)
             _tell_calls(context, calls)
-        # No output is yielded: what there is to stamp has been told tile by tile.
-        if context.selected_asset_check_keys:
-            yield offset_of_predictions(prefix, walk.store)
+            # No output is yielded: what there is to stamp has been told tile by tile. And before leaving, which raises
+            # for a tile that failed: the check is of those that are there.
+            if context.selected_asset_check_keys:
+                yield offset_of_predictions(loaded, walk.store)
 
     return [tile_stages]
 

@@ -8,6 +8,7 @@ from eo_assets.assets.model import make_model, read_metrics
 from eo_assets.assets.model_card import importance_table, metrics_table
 from eo_assets.assets.offset_check import offset_of_training, offset_spec
 from eo_assets.assets.outputs import result
+from eo_assets.assets.reused_model import model_note
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.shared_outputs import noting_failure
 from eo_assets.assets.training_data import TILES_FILE, make_training_data
@@ -34,7 +35,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         with run_log(loaded, context), noting_failure(store, "training_data", "training_data"):
             record = make_training_data(loaded, store)
             tiles = set(json.loads((store.path(record) / TILES_FILE).read_text()))
-            return result(store, record, checks=[offset_of_training(prefix, store, tiles)])
+            return result(store, record, checks=[offset_of_training(loaded, store, tiles)])
 
     @dg.asset(
         key_prefix=prefix,
@@ -51,6 +52,8 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         """
         with run_log(loaded, context), noting_failure(store, "model", "model"):
             record = make_model(loaded, store)
+            if note := model_note(loaded):
+                context.log.warning(note)
             metrics = read_metrics(store, record)
             tables = {
                 "scores": metrics_table(metrics["scores"]),

@@ -9,7 +9,7 @@ An offset that was taken out twice shows less: what is below 0 has become 0, whi
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,14 @@ from numpy.typing import NDArray
 OFFSET_FROM = dt.datetime(2022, 1, 25)
 """From this day on new products have the offset (UTC, without time zone)."""
 
+WITH_OFFSET = ("sentinel-2-l1c", "sentinel-2-l2a")
+"""Collections whose digital numbers have had the offset since."""
+
 OFFSET = 1000.0
 """What processing baseline 04.00 adds to digital numbers."""
+
+FACTOR = 1e-4
+"""From such digital numbers to reflectance."""
 
 STEP = 8
 """Every so many pixels are looked at, down and across."""
@@ -88,6 +94,11 @@ def median_of(tiles: Iterable[Darkness]) -> dict[str, dict[str, float]]:
     return {
         side: {band: float(np.median(each)) for band, each in bands.items()} for side, bands in sorted(values.items())
     }
+
+
+def of_bands(darkness: Darkness, wanted: Collection[str]) -> dict[str, dict[str, float]]:
+    """Of these bands alone."""
+    return {side: {band: value for band, value in bands.items() if band in wanted} for side, bands in darkness.items()}
 
 
 @dataclass(frozen=True, slots=True)

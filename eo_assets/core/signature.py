@@ -7,13 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from eo_assets.core.dark_targets import WITH_OFFSET
 from eo_assets.core.periods import Period
 from eo_assets.errors import ModelError
 
 ModelKind = Literal["lightgbm_regressor", "lightgbm_classifier"]
 
-TOLERANCE_DAYS = 2
-"""How far the same period of two years may lie apart: a leap day moves the days after it, and their places, by one."""
+SERVICE_DEFAULT, HARMONISED, AS_DELIVERED = "the service's default", "harmonised", "as delivered"
+"""What `offset_handling` says of a collection. Models of older versions say the first of Sentinel-2, whose offset the
+service takes out unless told."""
+
+TOLERANCE_DAYS, LEAP_DAY = 2, 1
+"""How far the same period of two years may lie apart; and a leap day moves the days after it, and their places, by one.
+"""
 
 LEAP_YEAR, DAYS_OF_LEAP_YEAR = 2000, 366
 
@@ -38,9 +44,13 @@ class Season:
         return cls(period.label, f"{period.start:%m-%d}", f"{period.end:%m-%d}", round(days, 3))
 
     def same_as(self, other: Season) -> bool:
-        """Is it the same part of another year? By its days: a number of periods says nothing of when they are."""
+        """Is it the same part of another year? By its days: a number of periods says nothing of when they are.
+
+        Short ones have less tolerance, a quarter of a period, though never less than what a leap day moves.
+        """
+        tolerance = min(TOLERANCE_DAYS, max(LEAP_DAY, min(self.days, other.days) / 4))
         apart = (_days_apart(self.start, other.start), _days_apart(self.end, other.end), abs(self.days - other.days))
-        return self.label == other.label and max(apart) <= TOLERANCE_DAYS
+        return self.label == other.label and max(apart) <= tolerance
 
     def __str__(self) -> str:
         return f"{self.label} ({self.start} to {self.end}, {self.days:g} days)"
@@ -97,7 +107,8 @@ class Signature:
         """The first thing in which two signatures differ, in words; None when a model fits."""
         for name in ("kind", "reference", "factor", "offset_handling"):
             mine, others = getattr(self, name), getattr(other, name)
-            if mine != others:
+            same = _handled(mine) == _handled(others) if name == "offset_handling" else mine == others
+            if not same:
                 return f"{name}: the model has {mine!r}, the project {others!r}"
         if self.composite != other.composite:
             mine, others = (said or "none, dates as they are" for said in (self.composite, other.composite))
@@ -115,6 +126,12 @@ def first_difference(columns: Sequence[str], others: Sequence[str]) -> int | Non
         return None
     unequal = (position for position, pair in enumerate(zip(columns, others)) if pair[0] != pair[1])
     return next(unequal, min(len(columns), len(others)))
+
+
+def _handled(offset_handling: Sequence[str]) -> list[str]:
+    """What has been done about the offset, where older versions say whose choice it was."""
+    default = {f"{name}: {SERVICE_DEFAULT}": f"{name}: {HARMONISED}" for name in WITH_OFFSET}
+    return [default.get(said, said) for said in offset_handling]
 
 
 def _difference_of_lists(what: str, mine: Sequence[str], others: Sequence[str]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eo_assets.core import time_axis
 from eo_assets.core.periods import labels_of
-from eo_assets.core.signature import Season, Signature
+from eo_assets.core.signature import AS_DELIVERED, HARMONISED, SERVICE_DEFAULT, Season, Signature
 from eo_assets.project import Composite, Project
 from eo_assets.project_periods import project_periods
 from eo_assets.stages.features import feature_plan
@@ -41,7 +41,7 @@ def feature_names(project: Project) -> tuple[str, ...]:
 
 def offset_handling(project: Project) -> tuple[str, ...]:
     """What is done, collection by collection, about the offset of processing baseline 04.00."""
-    words = {None: "the service's default", True: "harmonised", False: "as delivered"}
+    words = {None: SERVICE_DEFAULT, True: HARMONISED, False: AS_DELIVERED}
     return tuple(f"{source.collection}: {words[source.harmonize_values]}" for source in project.imagery.collections)
 
 

@@ -8,9 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
 import rasterio
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from eo_assets.assets.offset_check import OFFSET_CHECK
+from jobs.launches import RANGE_END, RANGE_START
 
 GOOD, OTHER = "32633_x00782_y09063", "32633_x00783_y09063"
 SAMPLED = [GOOD, OTHER]
@@ -69,6 +74,10 @@ def test_a_tile_that_is_never_delivered(poisoned: Any, world: Path) -> None:
         values = tiff.read(1)
         assert list(json.loads(tiff.tags()["MISSING_TILES"])) == [BAD]
     assert (values[64:, 64:] == 255).all() and (values != 255).sum() == 3 * 64 * 64
+    # What is checked of all tiles is told of those that are there.
+    offset = dg.AssetCheckKey(dg.AssetKey(["fields", "predictions"]), OFFSET_CHECK)
+    (check,) = poisoned.instance.event_log_storage.get_asset_check_execution_history(offset, limit=1)
+    assert check.status is AssetCheckExecutionRecordStatus.SUCCEEDED
 
     # The scene is mended. The tile was asked for as often as the project allows, so a person says that it is worth it:
     # that tile, the map and what is published are made, and nothing else.
@@ -105,10 +114,6 @@ def test_a_damaged_output_stops_its_tile_and_is_never_mixed_with_newer_ones(copi
 
 
 def test_a_model_that_is_missing_is_told_and_nothing_is_predicted(world: Path, graph_in: Callable[..., Any]) -> None:
-    import dagster as dg
-
-    from jobs.launches import RANGE_END, RANGE_START
-
     graph = graph_in(world, {"area": {"buffer": 0}})
     graph.run("features")
     result = graph.definitions.resolve_implicit_global_asset_job_def().execute_in_process(

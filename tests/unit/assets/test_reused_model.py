@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from eo_assets.assets.model import make_model, wanted_model
-from eo_assets.assets.reused_model import check_model_fits, model_problem, reused_model
+from eo_assets.assets.reused_model import check_model_fits, model_note, model_problem, reused_model
+from eo_assets.cli import main
 from eo_assets.core.signature import Signature
 from eo_assets.errors import ModelError, ProjectError
 from eo_assets.project import LoadedProject
@@ -64,12 +67,17 @@ def next_year(folder: Path, **changes: Any) -> LoadedProject:
     return written(folder, "y2018.yaml", merged(NEXT, changes))
 
 
-def commit_model(loaded: LoadedProject, signature: Signature | None = None) -> Path:
+def trees(features: int) -> str:
+    """What is read of a model in LightGBM's text format."""
+    return f"tree\nversion=v4\nmax_feature_idx={features - 1}\n\nend of trees\n"
+
+
+def commit_model(loaded: LoadedProject, signature: Signature | None = None, text: str | None = None) -> Path:
     """A model that says what the project calls for, or something else."""
     store = tile_store(loaded)
+    told = signature or expected_signature(loaded.project)
     with store.attempt("model", "model") as attempt:
-        (attempt.folder / MODEL_FILE).write_text("trees\n")
-        told = signature or expected_signature(loaded.project)
+        (attempt.folder / MODEL_FILE).write_text(trees(len(told.columns)) if text is None else text)
         (attempt.folder / SIGNATURE_FILE).write_text(json.dumps(told.as_json()))
         (attempt.folder / "trained_on.json").write_text("{}")
         store.commit("model", "model", attempt, "recipe")
@@ -104,7 +112,7 @@ def test_the_bytes_of_the_model_are_its_identity(tmp_path: Path) -> None:
     recipe = wanted_model(loaded, store).recipe
     commit_model(first)  # the same once more, in another folder
     assert wanted_model(loaded, store).recipe == recipe and reused_model(loaded).model.parent != folder
-    (reused_model(loaded).model).write_text("other trees\n")
+    commit_model(first, text=trees(1))
     assert wanted_model(loaded, store).recipe != recipe
 
 
@@ -119,6 +127,74 @@ def test_last_years_folder_may_be_put_away(tmp_path: Path) -> None:
     trained = next_year(tmp_path, storage={"project_folder": "other"})
     commit_model(trained)
     assert "y2017 2017 has no model" in (model_problem(trained) or "")
+
+
+GONE = {
+    "all": lambda folder: shutil.rmtree(folder),
+    "model": lambda folder: (folder / MODEL_FILE).unlink(),
+    "signature": lambda folder: (folder / SIGNATURE_FILE).unlink(),
+    "half of it": lambda folder: (folder / MODEL_FILE).write_text("tree"),
+}
+
+
+@pytest.mark.parametrize("remove", GONE.values(), ids=GONE)
+def test_what_is_gone_of_the_source_is_refused_or_the_copy_is_used_and_said_to_be(tmp_path: Path, remove: Any) -> None:
+    live = commit_model(this_year(tmp_path))
+    loaded = next_year(tmp_path)
+    record = make_model(loaded, tile_store(loaded))
+    assert model_note(loaded) is None
+    remove(live)
+    assert model_problem(loaded) is None
+    assert make_model(loaded, tile_store(loaded)).attempt == record.attempt
+    note = str(model_note(loaded))
+    assert f"{live} is " in note and f"eo-assets run {tmp_path}/y2017.yaml --only model" in note
+    assert note.endswith(f"; the copy that y2018 made of it ({record.created}) is used")
+    # Without a copy there is nothing to use.
+    other = next_year(tmp_path, storage={"project_folder": "other"})
+    assert f"y2018.yaml: model.source.project: y2017.yaml: model of model: {live} is " in (model_problem(other) or "")
+    with pytest.raises(ModelError):
+        make_model(other, tile_store(other))
+    assert model_note(other) is None
+
+
+def test_a_copy_that_is_damaged_itself_is_not_used(tmp_path: Path) -> None:
+    live = commit_model(this_year(tmp_path))
+    loaded = next_year(tmp_path)
+    store = tile_store(loaded)
+    (store.path(make_model(loaded, store)) / SIGNATURE_FILE).unlink()
+    assert model_problem(loaded) is None
+    shutil.rmtree(live)
+    assert f"{live} is gone" in (model_problem(loaded) or "")
+
+
+def test_the_copy_of_another_folder_is_not_the_model_of_this_one(tmp_path: Path) -> None:
+    """Of the same name and year: somebody else's, or a second try at it."""
+    commit_model(this_year(tmp_path))
+    loaded = next_year(tmp_path)
+    make_model(loaded, tile_store(loaded))
+    said = yaml.safe_load((tmp_path / "y2017.yaml").read_text())
+    (tmp_path / "y2017.yaml").write_text(yaml.safe_dump(said | {"storage": {"project_folder": "elsewhere"}}))
+    assert "y2017 2017 has no model yet" in (model_problem(next_year(tmp_path)) or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("trees\n", "can't be used: not a whole model in LightGBM's text format"),
+        ("", "can't be used: not a whole model in LightGBM's text format"),
+        (trees(2), "takes 2 features, and signature.json beside it has {} columns"),
+    ],
+)
+def test_a_file_that_is_no_such_model_does_not_fit(tmp_path: Path, text: str, told: str) -> None:
+    first = this_year(tmp_path)
+    folder = commit_model(first, text=text)
+    columns = len(expected_signature(first.project).columns)
+    loaded = next_year(tmp_path)
+    problem = model_problem(loaded) or ""
+    assert problem.startswith(f"{tmp_path}/y2018.yaml: model.source.project: y2017.yaml: {folder / MODEL_FILE} ")
+    assert told.format(columns) in problem and problem.endswith("or train one: model.source: train")
+    with pytest.raises(ModelError):
+        make_model(loaded, tile_store(loaded))
 
 
 def test_without_a_model_there_is_told_what_to_run(tmp_path: Path) -> None:
@@ -226,10 +302,13 @@ def test_a_model_of_dates(tmp_path: Path, columns: tuple[str, ...], changes: dic
 
 
 def test_a_signature_that_is_broken_is_named(tmp_path: Path) -> None:
-    folder = commit_model(this_year(tmp_path))
-    (folder / SIGNATURE_FILE).write_text("{}")
-    assert f"{folder / SIGNATURE_FILE} can't be read: not a model's signature" in (
-        model_problem(next_year(tmp_path)) or ""
+    own = tmp_path / "next/own"
+    own.mkdir(parents=True)
+    this_year(tmp_path)
+    (own / MODEL_FILE).write_text(trees(1))
+    (own / SIGNATURE_FILE).write_text("{}")
+    assert f"{own / SIGNATURE_FILE} can't be read: not a model's signature" in (
+        model_problem(next_year(tmp_path, model={"source": "own"})) or ""
     )
 
 
@@ -311,3 +390,12 @@ def test_the_example_of_the_documentation_is_complete(tmp_path: Path) -> None:
     assert "west_africa_2020 2020 has no model yet" in (model_problem(second) or "")
     commit_model(first)
     assert model_problem(second) is None
+
+
+def test_validate_says_that_a_copy_is_used(tmp_path: Path) -> None:
+    live = commit_model(this_year(tmp_path))
+    loaded = next_year(tmp_path)
+    make_model(loaded, tile_store(loaded))
+    shutil.rmtree(live)
+    told = CliRunner().invoke(main, ["validate", str(loaded.file)])
+    assert told.exit_code == 0 and f"{live} is gone" in told.output and "the copy that y2018 made" in told.output
