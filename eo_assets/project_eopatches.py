@@ -20,8 +20,18 @@ def _class_name(value: object) -> object:
     return value
 
 
+def _no_truth_value(value: object) -> object:
+    if isinstance(value, bool):  # which Python takes for a 1 or a 0
+        raise ValueError("true and false are no values of a tiff: write 1 or 0, or the name of a class")
+    return value
+
+
 # A quoted number is a number, as it was when there were no names.
-Class = Annotated[int | Annotated[str, BeforeValidator(_class_name)], Field(union_mode="left_to_right")]
+Class = Annotated[
+    int | Annotated[str, BeforeValidator(_class_name)],
+    Field(union_mode="left_to_right"),
+    BeforeValidator(_no_truth_value),
+]
 Classes = tuple[Class, ...]
 
 

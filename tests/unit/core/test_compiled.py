@@ -22,6 +22,11 @@ def double(numbers: np.ndarray) -> None:
         numbers[place] *= 2
 
 
+def divide(numbers: np.ndarray, by: int) -> None:
+    """A loop that fails where `by` is 0."""
+    numbers[0] = 1 // by
+
+
 @pytest.fixture(autouse=True)
 def _forget_what_is_compiled() -> None:
     compiled._kept.cache_clear()
@@ -47,6 +52,24 @@ def test_on_a_full_disk_loops_run_all_the_same(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(caching.FunctionCache, "save_overload", full)
     assert doubled() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("damage", [b"", b"garbage", None], ids=["empty", "garbage", "truncated"])
+@pytest.mark.parametrize("files", ["*.nbi", "*.nbc"])
+def test_with_a_damaged_cache_loops_run_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: str, damage: bytes | None
+) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    assert doubled() == [0, 2, 4]
+    [kept] = tmp_path.rglob(files)
+    kept.write_bytes(kept.read_bytes()[:-30] if damage is None else damage)
+    compiled._kept.cache_clear()
+    assert doubled() == [0, 2, 4]
+
+
+def test_an_error_of_the_loop_itself_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_compiled(divide, np.ones(3), 0)
 
 
 def test_loops_do_as_machine_code_what_they_do_as_python() -> None:

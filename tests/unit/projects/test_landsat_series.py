@@ -20,7 +20,7 @@ from eo_assets.project import LoadedProject
 from eo_assets.project_file import load_project
 from eo_assets.project_periods import project_periods
 from eo_assets.project_yaml import SHIPPED
-from eo_assets.projects.landsat_series.prepare import Acquisition, remaining
+from eo_assets.projects.landsat_series.prepare import Acquisition, _numbers, remaining
 from resources.local_sentinel_hub.evalscript import InputArray, ScriptProcess, ScriptSource, inspect_script
 
 COMPOSITE = (SHIPPED / "landsat_series/evalscripts/composite.js").read_text()
@@ -116,6 +116,22 @@ def test_what_is_left_of_a_scene_is_everything_but_the_holes_once(holes: list[tu
     for window in remaining(found.shape, windows):
         found[window] += 1
     np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_no_reflectance_is_no_data_and_nothing_wraps() -> None:
+    numbers = np.arange(-(2**15), 2**15).astype(np.int16)
+    found = _numbers(numbers)
+    measured = (numbers >= 1) & (numbers < 16000)
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found[measured], numbers[measured])
+    assert not found[~measured].any()
+
+
+def test_fmask_is_kept_as_it_is() -> None:
+    fmask = np.arange(256).astype(np.uint8)
+    found = _numbers(fmask)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, fmask)
 
 
 def test_the_date_is_in_a_scene_s_name() -> None:

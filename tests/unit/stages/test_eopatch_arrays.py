@@ -1,6 +1,8 @@
 """Arrays of an EOPatch, window by window: what comes out is what whole arrays would give."""
 
-from collections.abc import Mapping, Sequence
+import tracemalloc
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,13 @@ class InMemory:
 
     def stack(self, outputs: Sequence[str], rows: slice, columns: slice) -> NDArray[Any]:
         return np.stack([self.read(output, rows, columns) for output in outputs], axis=-1)
+
+
+class Copied(InMemory):
+    """Frames that take memory of their own, as those of a tiff do."""
+
+    def read(self, output: str, rows: slice, columns: slice) -> NDArray[Any]:
+        return super().read(output, rows, columns).copy()
 
 
 def tile_of(height: int, width: int) -> Tile:
@@ -158,3 +167,30 @@ def test_what_is_held_does_not_grow_with_the_dates(dates: int) -> None:
     assert held_by_bands(dates, (854, 854), bands) < 400 << 20
     if dates <= 300:
         assert held_by_masks(dates, (854, 854), masks_of({"A": {"from": "QM", "valid": [1]}})) < 256 << 20
+
+
+def test_what_masks_hold_grows_with_the_rows_that_dilation_looks_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eopatch_arrays, "WINDOW", 1)  # one stored block of rows at a time
+    frames = Copied(FMASK=np.random.default_rng(7).integers(0, 5, (8, 300, 250)).astype(np.uint8))
+    held, taken = [], []
+    for radius in (None, 5, 100):  # the first one takes what is loaded by and by as well
+        masks = masks_of({"A": {"from": "FMASK", "classes": "fmask", "invalid": ["cloud"], "dilate_px": radius}})
+        held.append(held_by_masks(8, (300, 250), masks))
+        taken.append(most_taken_by(partial(write, tmp_path / f"{radius}", masks, frames)))
+    said, found = held[2] - held[1], taken[2] - taken[1]
+    assert said / 2 < found <= said
+
+
+def write(folder: Path, masks: Mapping[str, ValidMask], frames: InMemory) -> None:
+    write_masks(folder, masks, dict.fromkeys(masks, frames), tile_of(300, 250))
+
+
+def most_taken_by(work: Callable[[], None]) -> int:
+    """Bytes that are held at the worst moment."""
+    tracemalloc.start()
+    work()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
