@@ -23,12 +23,14 @@ from resources.local_sentinel_hub.evalscript import inspect_script
 
 SCRIPTS = SHIPPED / "landsat_series/evalscripts"
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
+CLEAR = {"from": "SCL", "valid": [4, 5, 6]}
 TILE = Tile("a", 32630, Bounds(0, 0, 102_480, 102_480), 120.0)
 
 
 def write_project(folder: Path, script: str, *, in_script: bool) -> Path:
     """West Africa from raw Sentinel-2 instead of the mosaic: 12 bands and SCL, 73 acquisitions, a median a month."""
     text = (SCRIPTS / script).read_text().replace('"b3", "b4", "b5"', ", ".join(f'"{band}"' for band in BANDS))
+    text = text.replace("{ 0: true, 1: true }; // land, water", "{ 4: true, 5: true, 6: true };")
     (folder / script).write_text(text.replace('"FMASK"', '"SCL"').replace("pixel.FMASK", "pixel.SCL"))
     collection = {"collection": "sentinel-2-l2a", "service": "sentinel_hub", "harmonize_values": True}
     composite = {"method": "median", "periods": "months"}
@@ -42,8 +44,9 @@ def write_project(folder: Path, script: str, *, in_script: bool) -> Path:
             "composite_in_evalscript": in_script,
         },
         "eopatches": {
-            "data": {"COUNTS": {"from": ["OBSERVATIONS"]}} if in_script else {},
-            "masks": {"QUALITY_MASK": {"from": "OBSERVATIONS" if in_script else "SCL", "valid": [4, 5, 6]}},
+            # The script delivers twice the median, and no value where it counts no observation.
+            "data": {"BANDS": {"factor": 0.00005}, "COUNTS": {"from": ["OBSERVATIONS"]}} if in_script else {},
+            "masks": {"QUALITY_MASK": {"from": "OBSERVATIONS", "valid": "bool"} if in_script else CLEAR},
         },
         "features": {"composite": composite | ({"observations": "COUNTS"} if in_script else {})},
     }
@@ -63,6 +66,13 @@ def raw(tmp_path: Path) -> LoadedProject:
 @pytest.fixture
 def composited(tmp_path: Path) -> LoadedProject:
     return load(write_project(tmp_path, "composite.js", in_script=True))
+
+
+def test_both_mean_the_same(raw: LoadedProject, composited: LoadedProject) -> None:
+    here, there = raw.project.eopatches, composited.project.eopatches
+    assert here.data["BANDS"].factor == 2 * there.data["BANDS"].factor
+    assert (here.masks["QUALITY_MASK"].valid, there.masks["QUALITY_MASK"].valid) == ((4, 5, 6), "bool")
+    assert "IS_CLEAR = { 4: true, 5: true, 6: true };" in composited.evalscripts["composite.js"]
 
 
 def test_both_are_charged_for_what_is_read(raw: LoadedProject, composited: LoadedProject) -> None:

@@ -95,6 +95,13 @@ def test_another_offset_than_in_training_is_found(seed: int, shift: int) -> None
     assert "imagery since 2022-01-25 against imagery before: not known" in verdict.told
 
 
+@pytest.mark.parametrize(("apart", "passed"), [(500, True), (501, False), (-500, True), (-501, False), (940, False)])
+def test_more_than_half_the_offset_is_too_much(apart: int, passed: bool) -> None:
+    """A tile's darkest pixels vary by less, and an offset that bright ground half hides is still found."""
+    own = {"before": dict.fromkeys(BANDS, 2000.0), "after": dict.fromkeys(BANDS, 2000.0 + apart)}
+    assert judge(own).passed is passed
+
+
 def test_most_bands_have_to_differ() -> None:
     """One band may differ by itself: snow, another season, a band that is broken."""
     training = {"before": WATER}

@@ -58,6 +58,12 @@ def test_one_observation_is_itself_and_two_are_halved() -> None:
     assert geomedians(pair).tolist() == [[15, 250.5]]
 
 
+def test_of_two_it_is_the_mean_to_the_last_bit() -> None:
+    """A search in float32 ends an ulp beside it in every third value."""
+    pairs = np.random.default_rng(4).random((2, 100, 3))
+    np.testing.assert_array_equal(geomedians(pairs), pairs.mean(axis=0).astype(np.float32))
+
+
 @settings(deadline=None)
 @given(arrays(np.uint16, (1, 3), elements=st.integers(0, 65_535)), st.integers(3, 9))
 def test_of_equal_observations_it_is_that_one(pixel: np.ndarray, times: int) -> None:

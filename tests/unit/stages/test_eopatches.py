@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eo_assets.core.tile import Bounds, Tile
+from eo_assets.stages.eopatches import DECODED
 from resources.eolearn_bridge import load_eopatch
 from resources.eopatch_files import DATA, MASK, DigitalNumbers, open_array, read_timestamps
 
@@ -115,3 +117,41 @@ def test_a_file_that_was_damaged_after_its_delivery_is_named(world: Any) -> None
     overwritten = world.run("eopatches")["eopatches"]
     assert overwritten.status == "failed"
     assert "B08.tif" in overwritten.reason
+
+
+def memory(world: Any, dates: int = 2, bands: int = 12, masks: int = 1, width: int = 800, **rule: Any) -> int:
+    """What the stage asks for, by a tile of 800 rows."""
+    world.tile = Tile("33UUU_3_7", 32633, Bounds(300_000, 5_000_000, 300_000 + 10 * width, 5_008_000), 10.0)
+    world.imagery["expected_dates"] = dates
+    world.features = {"include_bands": True}
+    world.eopatches = {
+        "data": {"BANDS": {"from": [f"B{band:02}" for band in range(bands)], "factor": 0.0001}},
+        "masks": {f"M{mask}": {"from": "QM", "valid": [1], **rule} for mask in range(masks)},
+    }
+    [stage] = world.walk().selected(["eopatches"])
+    return int(stage.memory_bytes(world.tile))
+
+
+@pytest.mark.parametrize(
+    ("less", "more", "pixels", "bytes_a_pixel"),
+    [
+        ({}, {"dates": 3}, 256 * 800, 2 * 12),
+        ({}, {"bands": 13}, 2 * 256 * 800, 2),
+        ({}, {"width": 1600}, 2 * 256 * 800, 2 * 12),
+        ({"bands": 1}, {"bands": 1, "dates": 3}, 256 * 800, 6),
+        ({"bands": 1}, {"bands": 1, "masks": 2}, 2 * 256 * 800, 1),
+        ({"bands": 1}, {"bands": 1, "dilate_px": 100}, 2 * 200 * 800, 5),
+        ({"bands": 1, "dilate_px": 50}, {"bands": 1, "dilate_px": 100}, 2 * 100 * 800, 5),
+    ],
+)
+def test_memory_grows_with_the_arrays_of_a_window(
+    world: Any, less: dict[str, int], more: dict[str, int], pixels: int, bytes_a_pixel: int
+) -> None:
+    """Of bands, or of masks where those are more; asked for is not less, nor many times as much."""
+    grown = memory(world, **more) - memory(world, **less)
+    arrays = pixels * bytes_a_pixel
+    assert arrays <= grown <= 2 * (arrays + DECODED)
+
+
+def test_memory_grows_by_a_decoded_block_a_date_however_narrow_the_tile_is(world: Any) -> None:
+    assert memory(world, dates=200, width=8) - memory(world, dates=199, width=8) >= DECODED

@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from eo_assets.core.tile import Bounds, Tile
 from eo_assets.project import Features
-from eo_assets.stages.features import FEATURES, feature_plan
-from resources.eopatch_files import DATA, open_array
+from eo_assets.stages.features import COMPILER, FEATURES, feature_plan
+from resources.eopatch_files import DATA, ROWS, open_array
 
 
 def columns(world: Any, **options: Any) -> np.ndarray:
@@ -58,3 +59,42 @@ def test_the_plan_is_indices_then_bands() -> None:
     assert (plan.indices, plan.bands) == (((2, 1), (0, 2)), (2, 0))
     assert feature_plan(Features(indices=indices, include_bands=True), bands).names[2:] == bands
     assert feature_plan(Features(indices=indices), bands).bands == ()
+
+
+def memory(world: Any, dates: int = 12, bands: int = 4, columns: int = 3, periods: int = 0, width: int = 800) -> int:
+    """What the stage asks for: `columns` are bands as they are."""
+    names = [f"B{band:02}" for band in range(1, bands + 1)]
+    world.tile = Tile("33UUU_3_7", 32633, Bounds(300_000, 5_000_000, 300_000 + 10 * width, 5_008_000), 10.0)
+    world.imagery["expected_dates"] = dates
+    world.eopatches["data"] = {"BANDS": {"from": names, "factor": 0.0001}}
+    world.features = {"include_bands": names[:columns]}
+    if periods:
+        world.features["composite"] = {"method": "median", "periods": periods}
+    [stage] = world.walk().selected(["features"])
+    return int(stage.memory_bytes(world.tile))
+
+
+@pytest.mark.parametrize(
+    ("less", "more", "bytes_a_pixel"),
+    [
+        ({}, {"dates": 13}, 2 * 4 + 4 * 3),
+        ({}, {"bands": 5}, 2 * 12),
+        ({}, {"columns": 4}, 4 * 12),
+        ({"periods": 5}, {"periods": 5, "dates": 13}, 2 * 4),
+        ({"periods": 5}, {"periods": 5, "bands": 5}, 2 * 12 + 4 * 5),
+        ({"periods": 5}, {"periods": 6}, 4 * (4 + 3)),
+        ({"dates": 100}, {"dates": 101}, 4 * 3),
+    ],
+)
+def test_memory_grows_with_the_arrays_of_a_block(
+    world: Any, less: dict[str, int], more: dict[str, int], bytes_a_pixel: int
+) -> None:
+    """Digital numbers at 16 bits, composites and columns at 32; asked for is not less, nor many times as much."""
+    grown = memory(world, **more) - memory(world, **less)
+    arrays = ROWS * 800 * bytes_a_pixel
+    assert arrays <= grown <= 4 * arrays
+
+
+def test_memory_grows_with_the_width_and_with_a_composite(world: Any) -> None:
+    assert memory(world, width=1600) - memory(world) >= ROWS * 800 * 12 * (2 * 4 + 4 * 3)
+    assert memory(world, periods=12) - memory(world) >= COMPILER
