@@ -256,7 +256,7 @@ DIFFERENT: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "order of bands": (
         {"features": {"include_bands": ["B02", "B01"]}},
-        "column 3: the model has B01_m01, the project B02_m01; let features.indices and features.include_bands",
+        "column 3: the model has B01_m01, the project B02_m01; let features.indices, features.include_bands and",
     ),
 }
 
