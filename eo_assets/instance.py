@@ -10,7 +10,7 @@ import dagster as dg
 
 from eo_assets.pools import pools
 from eo_assets.project import LoadedProject
-from resources.object_store import open_store
+from resources.object_store import LocalFolder, open_store
 
 POSTGRES_VARIABLE = "EO_ASSETS_POSTGRES_URL"
 
@@ -66,9 +66,18 @@ def open_instance(*projects: LoadedProject) -> dg.DagsterInstance:
     """The instance that the UI shows too, of one project or of several that share the first one's."""
     home = dagster_home(projects[0])
     os.environ["DAGSTER_HOME"] = str(home)
-    instance = dg.DagsterInstance.from_config(str(home))
-    _make_pools_known(instance, projects)
+    # Two that make the tables of a new home at once would be in one another's way.
+    with LocalFolder(home).exclusive("instance", waiting=lambda: None):
+        instance = dg.DagsterInstance.from_config(str(home))
+        _make_tables(instance)
+        _make_pools_known(instance, projects)
     return instance
+
+
+def _make_tables(instance: dg.DagsterInstance) -> None:
+    """Dagster makes the tables of a storage when it is first looked at."""
+    instance.get_runs_count()
+    instance.all_instigator_state()
 
 
 def _make_pools_known(instance: dg.DagsterInstance, projects: Sequence[LoadedProject]) -> None:
