@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 import dagster as dg
 
 from eo_assets.core.tile import Tile
+from resources.object_store import LocalFolder
 
 GAP_TILES = 25
 """A run's start costs about as much as the events of so many tiles."""
@@ -79,9 +81,11 @@ def ranges_with_work(tiles: Sequence[Tile], waiting: Collection[str]) -> list[Se
 
 
 def _set_keys(instance: dg.DagsterInstance, name: str, keys: list[str]) -> None:
-    present = list(instance.get_dynamic_partitions(name))
-    same = next((i for i, (old, new) in enumerate(zip(present, keys)) if old != new), min(len(present), len(keys)))
-    for key in present[same:]:
-        instance.delete_dynamic_partition(name, key)
-    if keys[same:]:
-        instance.add_dynamic_partitions(name, keys[same:])
+    """One process at a time: of two that add the same key at once the second would fail."""
+    with LocalFolder(Path(instance.root_directory)).exclusive("partitions", waiting=lambda: None):
+        present = list(instance.get_dynamic_partitions(name))
+        same = next((i for i, (old, new) in enumerate(zip(present, keys)) if old != new), min(len(present), len(keys)))
+        for key in present[same:]:
+            instance.delete_dynamic_partition(name, key)
+        if keys[same:]:
+            instance.add_dynamic_partitions(name, keys[same:])
