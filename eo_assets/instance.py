@@ -58,7 +58,8 @@ def dagster_home(loaded: LoadedProject) -> Path:
     home = Path(named) if named else open_store(loaded.project_folder).path(".dagster")
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text(CONFIG + (POSTGRES if os.environ.get(POSTGRES_VARIABLE) else ""))
+        config = CONFIG + (POSTGRES if os.environ.get(POSTGRES_VARIABLE) else "")
+        LocalFolder(home).create("dagster.yaml", config.encode())  # whole at once: another run may be reading it
     return home.resolve()
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from eo_assets.core.periods import Period, centres_of, periods_of
+from eo_assets.core.periods import Period, days_of, periods_of
 from eo_assets.project import Composite, EOPatches, Features, Imagery, Maps
 from eo_assets.project_problems import MISSING, Finding, KeyPath, did_you_mean, listed
 
@@ -117,10 +117,9 @@ def check_gaps(imagery: Imagery, features: Features) -> Iterator[Finding]:
 
 def _spans(periods: Sequence[Period], method: str) -> list[float]:
     """The days that filling may reach over, ascending: from before a gap to behind it, or to the nearest period."""
-    centres = centres_of(periods)
-    days = [(centre - centres[0]) / dt.timedelta(days=1) for centre in centres]
+    days = days_of(periods)
     least = 2 if method == "linear" else 1
-    spans = {abs(b - a) for i, a in enumerate(days) for b in days[i + least :]}
+    spans = {b - a for i, a in enumerate(days) for b in days[i + least :]}
     return sorted({round(span, 2) for span in spans})
 
 

@@ -145,6 +145,12 @@ class Gaps(Section):
     method: Literal["linear", "nearest", "none"] = "none"
     max_days: PositiveFloat | None = None
 
+    @property
+    def in_words(self) -> str:
+        """What is done about gaps, as models and metadata tell it."""
+        reach = "" if self.max_days is None or self.method == "none" else f" over at most {self.max_days:g} days"
+        return f"gaps {self.method}{reach}"
+
 
 class Composite(Section):
     """One value a period instead of the acquisitions as they are: the same columns in every tile, named for periods.
@@ -172,6 +178,10 @@ class Features(Section):
     include_bands: bool | tuple[str, ...] = False
     validity_threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     composite: Literal["none"] | Composite = "none"
+
+    def bands_of(self, index: str | tuple[str, str]) -> tuple[str, str]:
+        """The two bands of an index that is given by its name or by them."""
+        return self.indices[index] if isinstance(index, str) else index
 
 
 class FusedCollection(Collection):

@@ -74,6 +74,12 @@ def are_centres(times: Sequence[dt.datetime], periods: Sequence[Period]) -> bool
     return len(times) == len(periods) and all(abs(a - b) <= dt.timedelta(seconds=1) for a, b in pairs)
 
 
+def days_of(periods: Sequence[Period]) -> tuple[float, ...]:
+    """The days from the centre of the first period to that of each, ascending."""
+    centres = centres_of(periods)
+    return tuple((centre - centres[0]) / dt.timedelta(days=1) for centre in centres)
+
+
 def _equal(interval: Interval, number: int) -> tuple[list[dt.datetime], dt.datetime]:
     start, end = _midnight(interval[0]), _midnight(interval[1] + dt.timedelta(days=1))
     return [start + (end - start) * i / number for i in range(number)], end

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from eo_assets.core.composite import composite
 from eo_assets.core.gaps import fill_gaps
 from eo_assets.core.masks import kept_frames
-from eo_assets.core.periods import Period, are_centres, centres_of, frames_of
+from eo_assets.core.periods import Period, are_centres, centres_of, days_of, frames_of
 from eo_assets.errors import TileError
 from eo_assets.project import Composite, Features
 from resources.eopatch_files import DATA, MASK, DigitalNumbers, column_blocks, open_array, read_timestamps, row_blocks
-
-EPOCH, A_DAY = dt.datetime(1970, 1, 1), dt.timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Compositor:
         periods: tuple[Period, ...],
         band_names: tuple[str, ...],
     ) -> None:
-        self._settings, self._periods = settings, periods
+        self._settings, self._periods, self._days = settings, periods, np.asarray(days_of(periods))
         self._index = _index_bands(features, settings, band_names)
         bands = open_array(folder, DATA, features.bands)
         self._numbers, self._columns = DigitalNumbers(bands), column_blocks(bands.shape[0], bands.shape[2])
@@ -61,7 +59,7 @@ class Compositor:
             "acquisitions": len(times),
             "acquisitions_below_threshold": len(times) - len(kept),
             "acquisitions_a_period": {period.label: len(held) for period, held in zip(periods, frames)},
-            "composite": _said(settings),
+            "composite": f"{settings.method}, {settings.gaps.in_words}",
         }
 
     @property
@@ -97,8 +95,7 @@ class Compositor:
         if self._observations is not None:
             counts = self._counted(self._observations[:, rows, columns, 0], counts)
         gaps = self._settings.gaps
-        days = np.asarray([(time - EPOCH) / A_DAY for time in self.timestamps])
-        values, filled = fill_gaps(values, days, gaps.method, gaps.max_days)
+        values, filled = fill_gaps(values, self._days, gaps.method, gaps.max_days)
         return CompositeBlock(values, counts, int(filled.sum()))
 
     def _kept(self, dates: int, threshold: float | None) -> frozenset[int]:
@@ -133,17 +130,9 @@ def _check_frames(times: Sequence[dt.datetime], periods: Sequence[Period]) -> No
     )
 
 
-def _said(settings: Composite) -> str:
-    """The method, and what is done about gaps, for a person."""
-    gaps = settings.gaps
-    reach = f" over at most {gaps.max_days:g} days" if gaps.max_days is not None else ""
-    return f"{settings.method}, gaps {gaps.method}{reach}"
-
-
 def _index_bands(features: Features, settings: Composite, band_names: Sequence[str]) -> tuple[int, int] | None:
     """The positions of the two bands whose index decides for max_index."""
-    named = settings.index
-    if named is None:
+    if settings.index is None:
         return None
-    first, second = features.indices[named] if isinstance(named, str) else named
+    first, second = features.bands_of(settings.index)
     return band_names.index(first), band_names.index(second)

@@ -131,19 +131,19 @@ class _Columns:
         self._shape = (dates, *tile.shape, len(plan.names))
         self._array = create_array(output, DATA, FEATURES, self._shape, "float32")
         self._picture = Thumbnail(tile.shape)
-        self.valid = 0
+        self._valid = 0
 
     def write(self, rows: slice, numbers: NDArray[Any], factor: float, valid: NDArray[np.bool_] | None) -> None:
         """Columns of numbers (time, rows, x, band), NaN where they or `valid` (time, rows, x) say so."""
         block = feature_stack(numbers, factor, valid, self._plan)
         self._array[:, rows] = block
         self._picture.add(rows, block[-1, ..., :1])
-        self.valid += sum(int((~np.isnan(date)).all(axis=-1).sum()) for date in block)
+        self._valid += sum(int((~np.isnan(date)).all(axis=-1).sum()) for date in block)
 
     def finish(self) -> StageResult:
         """The picture of the last date's first column, and what to tell."""
         write_feature(self._output, self._picture.values()[..., 0], is_index=bool(self._plan.indices))
-        share = self.valid / max(1, int(np.prod(self._shape[:3])))
+        share = self._valid / max(1, int(np.prod(self._shape[:3])))
         return StageResult(
             {"dates": self._shape[0], "features": list(self._plan.names), "valid_share": round(share, 4)}
         )

@@ -54,17 +54,10 @@ def composite_handling(project: Project) -> str:
     composite = project.features.composite
     if not isinstance(composite, Composite):
         return ""
-    gaps = composite.gaps
-    longest = "" if gaps.max_days is None or gaps.method == "none" else f" over at most {gaps.max_days:g} days"
-    by = "" if composite.index is None else f" of {_bands_of(project, composite.index)}"
-    return f"{composite.method}{by}, gaps {gaps.method}{longest}"
-
-
-def _bands_of(project: Project, index: str | tuple[str, str]) -> str:
-    """An index by its bands: a name says nothing of what it was computed from."""
-    bands = project.features.indices.get(index, (index,)) if isinstance(index, str) else index
-    return "/".join(bands)
+    # An index by its bands: a name says nothing of what it was computed from.
+    by = "" if composite.index is None else f" of {'/'.join(project.features.bands_of(composite.index))}"
+    return f"{composite.method}{by}, {composite.gaps.in_words}"
 
 
 def _index_bands(project: Project) -> tuple[str, ...]:
-    return tuple(f"{name} of {_bands_of(project, name)}" for name in project.features.indices)
+    return tuple(f"{name} of {'/'.join(bands)}" for name, bands in project.features.indices.items())
