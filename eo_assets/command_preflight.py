@@ -15,8 +15,8 @@ from eo_assets.errors import EoAssetsError
 from eo_assets.project import CollectionReference, LoadedProject
 from eo_assets.stages.build import sentinel_hub
 from resources.deployments import probe_delivery
-from resources.object_store import open_store
 from resources.sentinel_hub import SentinelHub, http_status, service_errors
+from resources.stores import open_store
 
 REQUIRED_UNITS = 1000
 """What an account must hold when a batch request is created: https://docs.planet.com/develop/apis/batch-processing"""

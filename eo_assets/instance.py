@@ -10,7 +10,8 @@ import dagster as dg
 
 from eo_assets.pools import pools
 from eo_assets.project import LoadedProject
-from resources.object_store import LocalFolder, open_store
+from resources.local_folder import LocalFolder
+from resources.stores import open_store
 
 POSTGRES_VARIABLE = "EO_ASSETS_POSTGRES_URL"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 
 from eo_assets.core.tile import Tile
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 
 GAP_TILES = 25
 """A run's start costs about as much as the events of so many tiles."""

@@ -18,7 +18,7 @@ from eo_assets.core.tile import Tile
 from eo_assets.errors import ServiceError
 from resources.batch_orders import Order
 from resources.grid_files import write_grid
-from resources.object_store import LocalFolder
+from resources.object_store import ObjectStore
 from resources.sentinel_hub import SentinelHub, http_status, service_errors
 
 WGS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
@@ -60,7 +60,7 @@ class BatchApi:
     """Batch jobs of one service that deliver under `folder` of a store."""
 
     service: SentinelHub
-    store: LocalFolder
+    store: ObjectStore
     folder: str
     lag_seconds: float = 1.0
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from eo_assets.errors import StoreError
-from resources.object_store import LocalFolder
+from resources.object_store import ObjectStore
 
 FORMAT = 1
 NOTHING = "nothing-delivered"
@@ -59,7 +59,7 @@ class Order:
 class OrderBook:
     """The orders of one folder of tiffs, one document each."""
 
-    store: LocalFolder
+    store: ObjectStore
     folder: str
 
     def all(self) -> list[Order]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sentinelhub.api.utils import s3_specification
 
 from eo_assets.errors import ServiceError, StorageRefused, StoreError
-from resources.object_store import LocalFolder
+from resources.object_store import ObjectStore
 from resources.service_calls import PATIENT, QUICK, CallPolicy
 
 
@@ -82,7 +82,7 @@ def from_environment(what: str, *names: str) -> tuple[str, ...]:
     return values
 
 
-def probe_delivery(store: LocalFolder, folder: str) -> None:
+def probe_delivery(store: ObjectStore, folder: str) -> None:
     """Write, read back and delete a small object where deliveries go, so that nothing is bought that can't be taken.
 
     It proves our own rights. Those of the service's role or keys only the service can prove, when it delivers.

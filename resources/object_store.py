@@ -1,215 +1,124 @@
 """A project folder as a small object store: whole objects under keys, created, replaced or swapped atomically.
 
-Keys are relative paths with `/`, and never leave the root. This module holds the local folder; a bucket offers the same
-methods. Nothing here knows what the objects mean.
+Keys are relative paths with `/`, and never leave the root. `LocalFolder` is a folder of this machine, `Bucket` a prefix
+of an S3 bucket. Nothing here knows what the objects mean.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import functools
 import hashlib
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-
-from eo_assets.errors import StoreError
-from resources.storage_faults import storage_told
-
-UNFINISHED = frozenset({".part", ".partial", ".crdownload", ".filepart", ".tmp"})
-"""Suffixes of what browsers and copying programs have not finished."""
+from pathlib import Path
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An object as a listing tells it. Its version is another one whenever its bytes may be others."""
+    """An object as a listing tells it. Its version is another one whenever its bytes may be others.
+
+    `modified` is the time of its last writing in seconds since 1970, by the clock of whoever keeps it.
+    """
 
     key: str
     size: int
     version: str
+    modified: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class LocalFolder:
-    """A folder of this machine as an object store. Small, immutable and picklable.
+class ObjectStore(Protocol):
+    """Whole objects under keys. Small, immutable and picklable, without secrets; several processes use one at a time.
 
-    `swap` is atomic between processes of one machine (a lock file beside the object); readers never see half an object.
+    What the store itself refuses (a full disk, no permission, no such bucket) is a StorageRefused that names the place
+    and the remedy; what may pass (a server that is away, after all retries) is a TransientError.
     """
 
-    root: Path
-
-    def path(self, key: str) -> Path:
-        """Where the object lies. A key that leaves the root is a StoreError."""
-        parts = PurePosixPath(key)
-        if parts.is_absolute() or ".." in parts.parts:
-            raise StoreError(f"{self.root}: key {key!r} leaves the project folder; use a relative path without `..`")
-        return self.root / parts
+    def place(self, key: str = "") -> str:
+        """Where an object lies, for people and messages: a path, or `s3://bucket/key`. A StoreError for a key that
+        leaves the root."""
+        ...
 
     def get(self, key: str) -> bytes | None:
         """The object's bytes, None when it does not exist."""
-        try:
-            with storage_told(self.root):
-                return self.path(key).read_bytes()
-        except FileNotFoundError:
-            return None
+        ...
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """A part of an object's bytes, shorter where the object ends. One that does not exist is a StoreError."""
+        ...
 
     def put(self, key: str, data: bytes) -> None:
         """Replace or create the object: readers see the old bytes or the new."""
-        with storage_told(self.root):
-            temporary = self._write_beside(key, data)
-            try:
-                temporary.replace(self.path(key))
-            except OSError:
-                temporary.unlink(missing_ok=True)
-                raise
-            _sync_folder(self.path(key).parent)
+        ...
+
+    def put_file(self, key: str, source: Path) -> None:
+        """The same with the bytes of a file, of any size, without holding them in memory."""
+        ...
 
     def create(self, key: str, data: bytes) -> bool:
         """Create the object if there is none; False, and nothing changed, if there is one."""
-        with storage_told(self.root):
-            temporary = self._write_beside(key, data)
-            try:
-                os.link(temporary, self.path(key))
-            except FileExistsError:
-                return False
-            finally:
-                temporary.unlink()
-            _sync_folder(temporary.parent)
-            return True
+        ...
 
     def swap(self, key: str, data: bytes, expected: bytes | None) -> bool:
         """Replace the object only if its bytes still are `expected` (None: only if it does not exist)."""
-        with storage_told(self.root), self._locked(key):
-            if self.get(key) != expected:
-                return False
-            self.put(key, data)
-        return True
+        ...
 
-    @contextlib.contextmanager
-    def exclusive(self, key: str, waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold a key against other processes of this machine; `waiting` is called once if somebody else holds it.
+    def fetch(self, key: str, target: Path) -> None:
+        """The object as a local file, which appears whole or not at all. One that does not exist is a StoreError."""
+        ...
 
-        The system gives it back when the holder dies, however it dies.
-        """
-        target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (target.parent / f".{target.name}.lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                waiting()
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def copy(self, source: str, key: str) -> None:
+        """Put an object under a second key, without moving its bytes through this process where that is possible."""
+        ...
 
-    def held(self, key: str) -> bool:
-        """Does a living process hold this key (see `exclusive`)?"""
-        target = self.path(key)
-        try:
-            with (target.parent / f".{target.name}.lock").open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
-
-    def unlock(self, key: str) -> None:
-        """Remove what `exclusive` leaves behind, of a key that nobody will ever hold again."""
-        target = self.path(key)
-        (target.parent / f".{target.name}.lock").unlink(missing_ok=True)
-
-    def publish(self, source: Path, key: str) -> None:
-        """Put a file that lies in this folder under a second key, without copying its bytes where links work."""
-        target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copyfile(source, temporary)
-        temporary.replace(target)
-        # Renaming one link of a file over another link of it does nothing at all.
-        temporary.unlink(missing_ok=True)
+    def exists(self, key: str) -> bool:
+        """Is there an object of this key, or anything under it?"""
+        ...
 
     def keys(self, prefix: str) -> Iterator[str]:
-        """The keys of the objects directly under a prefix, sorted; locks and temporary files are left out."""
-        folder = self.path(prefix)
-        names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        return (f"{prefix}/{name}" for name in names if not name.startswith("."))
+        """The keys of the objects and folders directly under a prefix, sorted; hidden ones are left out."""
+        ...
+
+    def folders(self, prefix: str) -> list[str]:
+        """The keys of the folders directly under a prefix, sorted; hidden ones are left out."""
+        ...
 
     def versions(self, prefix: str) -> dict[str, str]:
         """The names of the objects directly under a prefix, with what changes whenever one is replaced: one listing."""
-        try:
-            # What is there and can't be listed is not nothing: imagery would be bought again.
-            with storage_told(self.root), os.scandir(self.path(prefix)) as entries:
-                states = {entry.name: entry.stat() for entry in entries if not entry.name.startswith(".")}
-        except FileNotFoundError:
-            return {}
-        return {name: version_of(state) for name, state in states.items()}
+        ...
+
+    def under(self, prefix: str) -> list[Listed]:
+        """All objects under a prefix at any depth, sorted, hidden ones included: one listing, in pages."""
+        ...
 
     def matching(self, pattern: str) -> list[Listed]:
-        """The objects whose keys match a glob, sorted; hidden ones, and what is still being copied, are left out."""
-        found = []
-        for path in sorted(self.root.glob(pattern)):
-            key = path.relative_to(self.root)
-            hidden = any(part.startswith(".") for part in key.parts)
-            if hidden or path.suffix in UNFINISHED or path.name.endswith("~") or not path.is_file():
-                continue
-            state = path.stat()
-            found.append(Listed(key.as_posix(), state.st_size, version_of(state)))
-        return found
+        """The objects whose keys match a glob (`**` for any depth), sorted; hidden ones, and what is still being
+        copied, are left out."""
+        ...
 
     def delete(self, key: str) -> None:
         """Remove an object; none there is no error."""
-        self.path(key).unlink(missing_ok=True)
+        ...
 
     def delete_folder(self, key: str) -> None:
         """Remove everything under a key; nothing there is no error."""
-        shutil.rmtree(self.path(key), ignore_errors=True)
+        ...
 
-    def _write_beside(self, key: str, data: bytes) -> Path:
-        target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Not `tempfile`: its files are private to their owner, and a project folder is shared as far as the umask says.
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError:
-            # Half an object is of no use to anybody, least of all on a full disk.
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        return temporary
+    def exclusive(self, key: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+        """Hold a key against all other processes; `waiting` is called once if somebody else holds it.
 
-    @contextlib.contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
-        target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (target.parent / f".{target.name}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        It comes free when the holder dies, however it dies.
+        """
+        ...
 
+    def held(self, key: str) -> bool:
+        """Does a living process hold this key (see `exclusive`)?"""
+        ...
 
-def open_store(project_folder: str) -> LocalFolder:
-    """The store of a project folder; a bucket is refused until buckets are built."""
-    if "://" in project_folder:
-        raise StoreError(
-            f"storage.project_folder: {project_folder}: projects in a bucket are not supported by this version; "
-            "name a local folder"
-        )
-    return LocalFolder(Path(project_folder))
-
-
-def version_of(state: os.stat_result) -> str:
-    """Another text whenever a file's bytes, or who may read them, may have changed."""
-    return f"{state.st_size}:{state.st_mtime_ns}:{state.st_ctime_ns}:{state.st_ino}"
+    def unlock(self, key: str) -> None:
+        """Remove what `exclusive` leaves behind, of a key that nobody will ever hold again."""
+        ...
 
 
 def checksum(path: Path) -> str:
@@ -239,11 +148,3 @@ def size_of(path: Path) -> int:
     if path.is_file():
         return path.stat().st_size
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

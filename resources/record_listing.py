@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eo_assets.errors import StorageRefused
-from resources.object_store import LocalFolder
+from resources.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from resources.tile_store import OutputRecord, TileStore
@@ -42,7 +42,7 @@ class ListedRecords:
         return None if data is None else self.store.parse(data, stage, key)
 
 
-def listed(store: LocalFolder, folder: str) -> dict[str, bytes]:
+def listed(store: ObjectStore, folder: str) -> dict[str, bytes]:
     """All objects of a folder of records by name, those of a known version from the index."""
     versions = store.versions(folder)
     known = _read_index(store, folder)
@@ -58,7 +58,7 @@ def listed(store: LocalFolder, folder: str) -> dict[str, bytes]:
     return found
 
 
-def _read_index(store: LocalFolder, folder: str) -> dict[str, tuple[str, bytes]]:
+def _read_index(store: ObjectStore, folder: str) -> dict[str, tuple[str, bytes]]:
     data = store.get(f"{folder}/{INDEX}")
     try:
         return {name: (version, text.encode()) for name, (version, text) in json.loads(data or b"{}").items()}

@@ -17,7 +17,7 @@ from typing import Any
 
 from eo_assets.core.spendings import Approval, Month, Spending, month_from_json
 from eo_assets.errors import ApprovalNeeded, BudgetExceeded, StoreError
-from resources.object_store import LocalFolder
+from resources.object_store import ObjectStore
 
 TRIES = 50
 """How often a change is tried again because somebody else changed the document first."""
@@ -34,7 +34,7 @@ class Ledger:
     messages.
     """
 
-    store: LocalFolder
+    store: ObjectStore
     folder: str
     file: str = "project.yaml"
     limit: float | None = None

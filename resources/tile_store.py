@@ -23,7 +23,7 @@ from typing import Any
 
 from eo_assets.core.recipe import source_digest
 from eo_assets.errors import StorageRefused, StoreError
-from resources.object_store import LocalFolder, checksum, size_of
+from resources.object_store import ObjectStore, checksum, size_of
 from resources.record_listing import listed
 from resources.storage_faults import storage_told
 
@@ -77,7 +77,7 @@ class TileStore:
     belongs to where that is more than the project: its project and year.
     """
 
-    store: LocalFolder
+    store: ObjectStore
     project: str
     folders: Mapping[str, str]
     owners: Mapping[str, str] = field(default_factory=dict)

@@ -17,7 +17,7 @@ import shapely
 from eo_assets.errors import AreaError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import input_folders, tile_store
-from resources.object_store import LocalFolder, version_of
+from resources.local_folder import LocalFolder, version_of
 from resources.vector_files import Area, AreaFile, area_of, parts_of, read_area_file, without_sidecars
 
 FILES_FILE = "sources/files.geojson"

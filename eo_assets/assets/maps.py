@@ -106,7 +106,7 @@ def make_map(loaded: LoadedProject, store: TileStore, epsg: int) -> OutputRecord
         lambda folder: _write_map(loaded, store, zone, everything, folder / map_name(loaded, epsg)),
     )
     # Published even when nothing changed: a process that died between commit and publishing is made good.
-    store.store.publish(store.path(record) / map_name(loaded, epsg), published_map(loaded, epsg))
+    store.store.copy(f"{record.attempt}/{map_name(loaded, epsg)}", published_map(loaded, epsg))
     return replace(record, numbers={**record.numbers, **zone_metadata(zone)})
 
 

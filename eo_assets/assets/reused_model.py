@@ -16,7 +16,7 @@ from eo_assets.project import LoadedProject, ModelHome
 from eo_assets.stages.build import tile_store
 from eo_assets.stages.predictions import MODEL_FILE, SIGNATURE_FILE
 from eo_assets.stages.signature import expected_signature, feature_names
-from resources.object_store import open_store
+from resources.stores import open_store
 from resources.tile_store import TileStore
 
 REMEDIES: Mapping[str, str] = {

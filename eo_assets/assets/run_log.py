@@ -11,7 +11,7 @@ import dagster as dg
 
 from eo_assets.assets.alive import show_alive
 from eo_assets.project import LoadedProject
-from resources.object_store import open_store
+from resources.stores import open_store
 
 RUN_TAG = "eo-assets/run"
 """Runs that belong together carry one name in this tag; a run without it is named by its Dagster id."""

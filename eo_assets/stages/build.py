@@ -19,8 +19,8 @@ from eo_assets.stages.signature import expected_signature
 from eo_assets.stages.tiffs import Tiffs
 from eo_assets.stages.walk import Walk
 from resources.deployments import LOCAL_PACE, REMOTE_PACE, Delivery, Pace
-from resources.object_store import open_store
 from resources.sentinel_hub import LocalDeployment, SentinelHub
+from resources.stores import open_store
 from resources.tile_store import TileStore
 
 TILE_STAGES = ("tiffs", "reference", "eopatches", "features", "samples", "predictions")

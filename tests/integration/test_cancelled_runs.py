@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.tile_store import TileStore
 from tests.integration.production import ROOT, until
 
@@ -23,7 +23,7 @@ import dagster as dg
 from eo_assets.assets.tile_run import TilePlan, run_tiles
 from eo_assets.core.tile import Bounds, Tile
 from eo_assets.stages.walk import Walk
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.ray_cluster import RayCluster
 from resources.tile_store import TileStore
 from tests.integration.test_graph_workers import witness

@@ -12,7 +12,7 @@ from eo_assets.assets.tile_run import needs
 from eo_assets.core.tile import Bounds, Tile
 from eo_assets.stages.stage import StageResult, TileInputs
 from eo_assets.stages.walk import TileWork, Walk
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.ray_cluster import RayCluster
 from resources.tile_store import TileStore
 

@@ -23,7 +23,7 @@ from eo_assets.stages.reference import ReferenceStage
 from eo_assets.stages.samples import Samples
 from eo_assets.stages.tiffs import Tiffs
 from eo_assets.stages.walk import StageOutcome, TileWork, Walk
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.tile_store import TileStore
 
 TILE = Tile("33UUU_3_7", 32633, Bounds(330_000, 5_800_000, 330_240, 5_801_300), 10.0)

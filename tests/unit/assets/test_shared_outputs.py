@@ -9,7 +9,7 @@ import pytest
 
 from eo_assets.assets.shared_outputs import Wanted, ensure
 from eo_assets.errors import StoreError
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.tile_store import TileStore
 
 

@@ -18,7 +18,7 @@ from resources.batch_desk import Delivery, Desk, Polling, Wanted
 from resources.batch_jobs import deliveries
 from resources.batch_orders import OrderBook
 from resources.grid_files import read_grid, write_grid
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.sentinel_hub import SentinelHub
 from resources.spending import Ledger
 

@@ -11,7 +11,7 @@ import pytest
 from eo_assets.errors import ServiceError, StoreError
 from eo_assets.project import SERVICES, Service, service_named
 from resources.deployments import LOCAL_PACE, REMOTE_PACE, Delivery, probe_delivery
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.sentinel_hub import LocalDeployment, SentinelHub
 
 ROLE = "arn:aws:iam::123456789012:role/deliveries"

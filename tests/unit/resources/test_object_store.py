@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from eo_assets.errors import StoreError
-from resources.object_store import LocalFolder, checksum, file_checksum, open_store, size_of
+from resources.local_folder import LocalFolder
+from resources.object_store import checksum, file_checksum, size_of
+from resources.stores import open_store
 
 WRITERS = 4
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eo_assets.errors import StoreError
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.record_listing import INDEX, WORTH_KEEPING, ListedRecords, listed
 from resources.tile_store import TileStore
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from eo_assets.core.spendings import Spending
 from eo_assets.errors import ApprovalNeeded, BudgetExceeded, StoreError
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.spending import Ledger, current_user, open_spendings
 
 NOVEMBER = dt.datetime(2026, 11, 30, 23, 59, 30, tzinfo=dt.UTC)

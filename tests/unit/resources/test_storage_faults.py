@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from eo_assets.errors import StorageRefused, StoreError
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.storage_faults import storage_fault, storage_told
 from resources.tile_store import TileStore
 

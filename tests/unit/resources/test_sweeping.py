@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.sweeping import attempts, sweep
 from resources.tile_store import GRACE_SECONDS, TileStore
 

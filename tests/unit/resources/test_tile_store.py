@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from eo_assets.errors import StoreError
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.tile_store import GRACE_SECONDS, RECORD_FORMAT, OutputRecord, TileStore
 
 ROOT = Path(__file__).parents[3]
@@ -79,7 +79,7 @@ def test_an_attempt_that_fails_leaves_nothing(store: TileStore) -> None:
 WRITER = """
 import sys, time
 from pathlib import Path
-from resources.object_store import LocalFolder
+from resources.local_folder import LocalFolder
 from resources.tile_store import TileStore
 store = TileStore(LocalFolder(Path(sys.argv[1])), "demo", {"features": "features/2020"})
 with store.attempt("features", "30NXL_0_0") as attempt:
