@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from eo_assets.assets.area import tiles_of
 from eo_assets.definitions import open_project
 from eo_assets.errors import ProjectError
@@ -12,12 +10,12 @@ from jobs.graph import ASSETS, choose_tiles
 from resources.tile_store import TileStore
 
 
-def output_path(project: str, asset: str, key: str | None) -> Path:
-    """The live folder of an asset: of a tile by name or index, of a zone for maps, of the asset itself otherwise."""
+def output_path(project: str, asset: str, key: str | None) -> str:
+    """Where an asset's live output lies: of a tile by name or index, of a zone for maps, of the asset otherwise."""
     store = tile_store(open_project(project))
     if asset not in ASSETS:
         raise ProjectError(f"there is no asset {asset!r}; there are {', '.join(ASSETS)}")
-    return store.live(asset, _key(store, asset, key))
+    return store.live_place(asset, _key(store, asset, key))
 
 
 def _key(store: TileStore, asset: str, key: str | None) -> str:

@@ -21,6 +21,7 @@ from eo_assets.assets.reused_model import model_note, model_problem
 from eo_assets.core.cost import UNVERIFIED
 from eo_assets.core.tile import Tile
 from eo_assets.definitions import open_project
+from eo_assets.errors import StorageRefused, TransientError
 from eo_assets.project import LoadedProject
 
 
@@ -76,7 +77,7 @@ class Plan:
 def make_plan(project: str, aoi: Path | None, *, catalog: bool = False) -> Plan:
     """Load, tile and count; spends nothing, writes nothing. With `catalog` the service is asked what it has."""
     loaded = open_project(project)
-    found = find_area(loaded, aoi)
+    found = find_area(loaded, aoi, offline=True)
     tiles = project_grid(loaded).tiles(found.area.geometry)
     check_excluded_tiles(loaded, tiles)
     seen = observations(loaded, tiles) if catalog else None
@@ -123,9 +124,12 @@ def _print_quote(plan: Plan, console: Console) -> None:
         for told in plan.observations.lines():
             console.print(f"  {told}")
     budget = plan.loaded.project.budget
-    if budget.max_processing_units is not None and "://" not in plan.loaded.project_folder:
-        left = project_ledger(plan.loaded).headroom() or 0.0
-        console.print(f"  budget       {left:10,.1f} left of {budget.max_processing_units:g} this month")
+    if budget.max_processing_units is not None:
+        try:
+            left = project_ledger(plan.loaded).headroom() or 0.0
+            console.print(f"  budget       {left:10,.1f} left of {budget.max_processing_units:g} this month")
+        except (StorageRefused, TransientError) as error:
+            console.print(f"  budget       {budget.max_processing_units:g} a month; what is left is unknown: {error}")
     if budget.require_approval:
         console.print("  nothing is bought before somebody approves it: `eo-assets approve`")
 

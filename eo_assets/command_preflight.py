@@ -13,10 +13,9 @@ from sentinelhub import BatchProcessClient
 from eo_assets.definitions import open_project
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import CollectionReference, LoadedProject
-from eo_assets.stages.build import sentinel_hub
+from eo_assets.stages.build import project_store, sentinel_hub
 from resources.deployments import probe_delivery
 from resources.sentinel_hub import SentinelHub, http_status, service_errors
-from resources.stores import open_store
 
 REQUIRED_UNITS = 1000
 """What an account must hold when a batch request is created: https://docs.planet.com/develop/apis/batch-processing"""
@@ -122,7 +121,7 @@ def _delivery(loaded: LoadedProject, service: SentinelHub) -> Check:
     folder = loaded.project.folder("tiffs")
     try:
         service.bucket_access(folder)
-        probe_delivery(open_store(loaded.project_folder), folder)
+        probe_delivery(project_store(loaded), folder)
     except EoAssetsError as error:
         return Check(service.name, "delivery", False, str(error))
     kind = service.delivery.kind

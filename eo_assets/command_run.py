@@ -15,7 +15,7 @@ from eo_assets.assets.area_files import find_area
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.model import read_metrics
 from eo_assets.assets.model_card import headline
-from eo_assets.assets.run_log import log_folder
+from eo_assets.assets.run_log import LOG_FILE, log_folder, log_place
 from eo_assets.command_plan import tell_unreadable
 from eo_assets.definitions import build_definitions, open_project
 from eo_assets.instance import dagster_home, open_instance
@@ -92,7 +92,7 @@ def _summary(loaded: LoadedProject, name: str, run: str, results: Sequence[Launc
         for line in headline(read_metrics(store, model)["scores"]):
             console.print(f"score      {line}")
     for zone, record in sorted(store.records("maps").items()):
-        console.print(f"map        {store.store.path(published_map(loaded, int(zone)))}")
-        console.print(f"quicklook  {store.path(record) / QUICKLOOK}")
+        console.print(f"map        {store.store.place(published_map(loaded, int(zone)))}")
+        console.print(f"quicklook  {store.place(record)}/{QUICKLOOK}")
     if loaded.project.logging.save:
-        console.print(f"log        {log_folder(loaded, run) / 'run.log'}")
+        console.print(f"log        {log_place(loaded, run, LOG_FILE)}")

@@ -52,6 +52,10 @@ class StoreError(EoAssetsError):
     """A committed output is missing, torn, or owned by another project; or its folder can't be written."""
 
 
+class FilesGone(StoreError):
+    """The files of an attempt, or of a delivery, are not where they were."""
+
+
 class StorageRefused(StoreError):
     """The disk is full, or may not be written: it would refuse the next tile too, so nothing more is begun."""
 

@@ -1,4 +1,7 @@
-"""The Dagster instance of a project: `<project folder>/.dagster` unless DAGSTER_HOME says otherwise."""
+"""The Dagster instance of a project: `<project folder>/.dagster` unless DAGSTER_HOME says otherwise.
+
+Of a project in a bucket it lies on this machine, see `resources/workspaces.py`; a team shares one in Postgres.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ import dagster as dg
 
 from eo_assets.pools import pools
 from eo_assets.project import LoadedProject
+from eo_assets.stages.build import project_store
 from resources.local_folder import LocalFolder
-from resources.stores import open_store
+from resources.object_store import ObjectStore
+from resources.workspaces import local_home
 
 POSTGRES_VARIABLE = "EO_ASSETS_POSTGRES_URL"
 
@@ -56,12 +61,17 @@ def dagster_home(loaded: LoadedProject) -> Path:
     A new one keeps events in SQLite beside it, or in Postgres if EO_ASSETS_POSTGRES_URL says where.
     """
     named = os.environ.get("DAGSTER_HOME")
-    home = Path(named) if named else open_store(loaded.project_folder).path(".dagster")
+    home = Path(named) if named else _own_home(project_store(loaded))
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
         config = CONFIG + (POSTGRES if os.environ.get(POSTGRES_VARIABLE) else "")
         LocalFolder(home).create("dagster.yaml", config.encode())  # whole at once: another run may be reading it
     return home.resolve()
+
+
+def _own_home(store: ObjectStore) -> Path:
+    """In a local project folder; a database does not lie in a bucket."""
+    return store.path(".dagster") if isinstance(store, LocalFolder) else local_home(store.place()) / "dagster"
 
 
 def open_instance(*projects: LoadedProject) -> dg.DagsterInstance:

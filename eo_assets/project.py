@@ -1,8 +1,8 @@
 """The project file as frozen pydantic models: what a map is made of, typed once, at the edge.
 
 Only shapes, types and ranges live here and in the modules of its larger sections: `project_imagery.py` for what goes
-in, `project_eopatches.py` for what is made of it first, `project_outputs.py` for what comes out, `project_types.py` for
-what they are made of. Import them all from here.
+in, `project_eopatches.py` for what is made of it first, `project_outputs.py` for what comes out, `project_storage.py`
+for where it lies, `project_types.py` for what they are made of. Import them all from here.
 `project_file.py` reads, extends and checks a file; the stages take their slice of these models as their recipe.
 """
 
@@ -44,6 +44,7 @@ from eo_assets.project_outputs import (
     Sampling,
     Split,
 )
+from eo_assets.project_storage import Folders, S3Settings, Storage
 from eo_assets.project_types import Buffer, Cron, Name, Section
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "Project",
     "RasterReference",
     "Reference",
+    "S3Settings",
     "Sampling",
     "Section",
     "SensorSettings",
@@ -90,32 +92,6 @@ __all__ = [
     "VectorReference",
     "service_named",
 ]
-
-
-class Folders(Section):
-    """Sub-folders of the project folder. `{year}` stands for the project's year."""
-
-    input_data: str = "input-data"
-    cache: str = "cache"
-    tiffs: str = "tiffs/{year}"
-    eopatches: str = "data/{year}"
-    features: str = "features/{year}"
-    reference: str = "raster-reference"
-    samples: str = "features-sampled/{year}"
-    training_data: str = "training-data"
-    model: str = "models"
-    predictions: str = "predictions"
-    maps: str = "maps"
-    byoc_collection: str = "byoc"
-    spending: str = "spending"
-    logs: str = "logs"
-
-
-class Storage(Section):
-    """Where the project's data live: a local folder, or `s3://bucket/prefix`."""
-
-    project_folder: str = Field(min_length=1)
-    structure: Folders = Folders()
 
 
 class SentinelHubGridSettings(Section):
@@ -231,6 +207,7 @@ class ModelHome(Section):
     year: int
     file: Path
     project_folder: str
+    s3: S3Settings = S3Settings()
     folder: str = Field(description="of its models, relative to its project folder")
 
 

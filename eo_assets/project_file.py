@@ -228,7 +228,14 @@ def _model_home(
             return None
     storage: Storage = said["storage"]
     models = storage.structure.model.replace("{year}", str(said["year"]))
-    return ModelHome(project=said["name"], year=said["year"], file=other.file, project_folder=folder, folder=models)
+    return ModelHome(
+        project=said["name"],
+        year=said["year"],
+        file=other.file,
+        project_folder=folder,
+        s3=storage.s3,
+        folder=models,
+    )
 
 
 def _project_folder(sections: Mapping[str, Any], text: Text, working_folder: Path, findings: list[Finding]) -> str:

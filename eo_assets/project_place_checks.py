@@ -17,6 +17,7 @@ from eo_assets.project import (
     Imagery,
     Model,
     Reference,
+    S3Settings,
     Service,
     Storage,
     service_named,
@@ -47,6 +48,11 @@ def check_project_folder(storage: Storage) -> Iterator[Finding]:
         yield Finding(key, folder, f"no storage of kind {scheme}", "use a local folder or s3://bucket/prefix")
     elif separator and not re.match(r"[a-z0-9][a-z0-9.-]+(/|$)", rest):
         yield Finding(key, folder, "not the name of a bucket", "write s3://bucket/prefix, the bucket in lower case")
+    elif separator and any(part in ("", ".", "..") for part in rest.rstrip("/").split("/")):
+        yield Finding(key, folder, "an empty or dotted part of the prefix", "write s3://bucket/prefix with plain names")
+    elif not separator and storage.s3 != S3Settings():
+        what = "a local folder, for which storage.s3 says nothing"
+        yield Finding(key, folder, what, "take storage.s3 out, or name s3://bucket/prefix")
 
 
 def check_files(area: Area, reference: Reference, model: Model) -> Iterator[Finding]:

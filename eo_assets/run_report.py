@@ -12,12 +12,12 @@ from typing import Any
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.model import read_metrics
-from eo_assets.assets.outputs import quicklook_of
-from eo_assets.assets.run_log import log_folder
+from eo_assets.assets.run_log import LOG_FILE, keep_log, log_folder, log_place
 from eo_assets.project import LoadedProject
 from eo_assets.report import Failure, Metric, MetricTable, Picture, RunReport, Source, StageRow, write_report
 from eo_assets.series_pictures import series_note, tile_pictures
 from eo_assets.stages.build import tile_store
+from eo_assets.stages.quicklooks import QUICKLOOK
 from eo_assets.stages.walk import StageOutcome
 from jobs.graph import ASSETS
 from jobs.launches import LaunchResult
@@ -62,10 +62,11 @@ def write_run_report(
         series=tuple(_series(loaded, store)),
         versions={"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES},
         sources=tuple(Source(name=text, licence="") for text in loaded.project.sources),
-        paths={f"map {zone}": str(store.store.path(published_map(loaded, int(zone)))) for zone in sorted(maps)}
-        | {"log": str(path.with_name("run.log")), "project folder": loaded.project_folder},
+        paths={f"map {zone}": store.store.place(published_map(loaded, int(zone))) for zone in sorted(maps)}
+        | {"log": log_place(loaded, run, LOG_FILE), "project folder": loaded.project_folder},
     )
     write_report(path, report)
+    keep_log(loaded, run, path.name)
     return path
 
 
@@ -149,7 +150,6 @@ def _pictured_tiles(store: TileStore) -> list[str]:
 
 def _picture(store: TileStore, record: OutputRecord, title: str, note: str) -> Iterator[Picture]:
     # A report must not fail over a picture: what is gone was told by the run itself.
-    folder = store.store.path(record.attempt)
-    png = quicklook_of(folder)
+    png = store.file(record, QUICKLOOK)
     if png is not None:
         yield Picture(title, png, note)

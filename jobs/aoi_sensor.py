@@ -124,12 +124,12 @@ def _judge(found: ListedFile, known: set[str]) -> tuple[str, str]:
         gigabytes = found.size / 1e9
         return (
             found.version,
-            f"{found.path}: {gigabytes:.1f} GB are too much to start by themselves: start the area's job",
+            f"{found.place}: {gigabytes:.1f} GB are too much to start by themselves: start the area's job",
         )
     content = found.version
     if not found.leaves_folder:
         with contextlib.suppress(PermissionError):
-            content = content_of(found.path)
+            content = content_of(found.files.path(found.name))
             if found.size > LARGE_BYTES or content in known:
                 return content, ""
     answer = read_listed(found)

@@ -117,7 +117,7 @@ class OrderBook:
             return Order(**values)
         except (ValueError, TypeError, KeyError) as error:
             raise StoreError(
-                f"{self.store.path(key)}: not a record of an order ({error}); a job of the service may belong to it, "
+                f"{self.store.place(key)}: not a record of an order ({error}); a job of the service may belong to it, "
                 "so nothing is ordered while it can't be read: restore it, or move it away when no job of it runs"
             ) from None
 

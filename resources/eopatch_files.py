@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from eo_assets.core.tile import Tile
 from eo_assets.errors import StoreError, TileError
+from resources.object_folder import ObjectFolder
 
 ROWS = 64
 """Rows of a block: what a stage holds in memory at a time, and the height of a stored chunk.
@@ -63,7 +64,7 @@ def write_header(folder: Path, tile: Tile, timestamps: Sequence[dt.datetime] | N
         (folder / "timestamps.json").write_text(json.dumps([t.replace(tzinfo=None).isoformat() for t in timestamps]))
 
 
-def read_timestamps(folder: Path) -> list[dt.datetime]:
+def read_timestamps(folder: Path | ObjectFolder) -> list[dt.datetime]:
     """The sensing times of an EOPatch, ascending, without time zone (UTC)."""
     return [dt.datetime.fromisoformat(text) for text in json.loads((folder / "timestamps.json").read_text())]
 
@@ -93,12 +94,14 @@ def create_array(
     )
 
 
-def open_array(folder: Path, kind: str, name: str) -> zarr.Array:
-    """An array for reading by blocks, as every other reader sees it."""
-    path = Path(_array_path(folder, kind, name))
-    if not path.exists():
-        raise StoreError(f"{path} does not exist; the EOPatch in {folder} has no {kind}/{name}")
-    array = zarr.open_array(zarr.DirectoryStore(str(path)), mode="r")
+def open_array(folder: Path | ObjectFolder, kind: str, name: str) -> zarr.Array:
+    """An array for reading by blocks, as every other reader sees it: of a bucket, each block is one get."""
+    path = folder / kind / f"{name}.zarr"
+    try:
+        store = path.chunks() if isinstance(path, ObjectFolder) else zarr.DirectoryStore(str(path))
+        array = zarr.open_array(store, mode="r")
+    except zarr.errors.ArrayNotFoundError:
+        raise StoreError(f"{path} does not exist; the EOPatch in {folder} has no {kind}/{name}") from None
     codecs = {codec.codec_id for codec in (array.compressor, *(array.filters or ())) if codec is not None}
     if "pickle" in codecs:
         # Reading it would run whatever its writer, who may be anybody with access to the folder, put there.

@@ -147,6 +147,11 @@ class LocalFolder:
             return []
         return [f"{prefix}/{name}" for name in names if not name.startswith(".")]
 
+    def hidden(self, prefix: str) -> list[Listed]:
+        """The hidden files directly under a prefix: locks, and what is being written."""
+        found = self.path(prefix).glob(".*") if self.path(prefix).is_dir() else ()
+        return [self._listed(path) for path in found if path.is_file()]
+
     def under(self, prefix: str) -> list[Listed]:
         """All objects under a prefix at any depth, sorted, hidden ones included."""
         found = []

@@ -35,6 +35,8 @@ class ObjectStore(Protocol):
     and the remedy; what may pass (a server that is away, after all retries) is a TransientError.
     """
 
+    def __hash__(self) -> int: ...
+
     def place(self, key: str = "") -> str:
         """Where an object lies, for people and messages: a path, or `s3://bucket/key`. A StoreError for a key that
         leaves the root."""

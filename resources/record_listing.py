@@ -9,7 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ class ListedRecords:
 
     store: TileStore
     _stages: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
+    _presence: dict[str, Callable[[str], bool]] = field(default_factory=dict)
 
     def record(self, stage: str, key: str) -> OutputRecord | None:
         """The live record of an output; None when nothing was ever committed, a StoreError when it can't be read."""
@@ -40,6 +41,12 @@ class ListedRecords:
             self._stages[stage] = listed(self.store.store, self.store.commits_folder(stage))
         data = self._stages[stage].get(f"{key}.json")
         return None if data is None else self.store.parse(data, stage, key)
+
+    def there(self, record: OutputRecord) -> bool:
+        """Does the live attempt exist?"""
+        if record.stage not in self._presence:
+            self._presence[record.stage] = self.store.files.presence(self.store.folder(record.stage))
+        return self._presence[record.stage](record.attempt)
 
 
 def listed(store: ObjectStore, folder: str) -> dict[str, bytes]:

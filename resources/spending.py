@@ -188,7 +188,7 @@ class Ledger:
         for name, month in self.months().items():
             if identity in month.spendings:
                 return name
-        raise StoreError(f"{self.store.path(self.folder)}: no spending {identity} is reserved there")
+        raise StoreError(f"{self.store.place(self.folder)}: no spending {identity} is reserved there")
 
     def _update(self, identity: str, **changes: Any) -> None:
         def change(month: Month) -> Month:
@@ -203,7 +203,7 @@ class Ledger:
             changed = change(month)
             if changed == month or self.store.swap(self._key(name), _serialized(changed), data):
                 return
-        raise StoreError(f"{self.store.path(self._key(name))}: others keep changing it; run it again")
+        raise StoreError(f"{self.store.place(self._key(name))}: others keep changing it; run it again")
 
     def _read(self, name: str) -> tuple[bytes | None, Month]:
         data = self.store.get(self._key(name))
@@ -213,7 +213,7 @@ class Ledger:
             return data, month_from_json(json.loads(data))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StoreError(
-                f"{self.store.path(self._key(name))}: not a record of spending ({error}); nothing is bought while it "
+                f"{self.store.place(self._key(name))}: not a record of spending ({error}); nothing is bought while it "
                 "can't be read: restore it from a copy, or move it away if you know what was spent"
             ) from None
 

@@ -6,17 +6,12 @@ what the service delivered: imagery that nobody has committed yet was paid for, 
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from eo_assets.errors import StoreError
-from resources.tile_store import ATTEMPT, GRACE_SECONDS, TileStore, discard
-
-TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16,32}\.part")
-"""Names of objects that are written beside their place, see `LocalFolder`."""
+from resources.object_store import Listed
+from resources.tile_store import GRACE_SECONDS, TileStore
 
 
 def sweep(
@@ -27,56 +22,38 @@ def sweep(
     Returns what was removed, relative to the project folder. A grace time of 0 is for a project on which nothing runs.
     """
     before = time.time() - grace_seconds
-    removed = [path for path in _temporaries(store, stage) if _changed(path) < before]
-    for path in removed:
-        path.unlink(missing_ok=True)
+    removed = [found.key for found in _temporaries(store, stage) if found.modified < before]
+    for key in removed:
+        store.store.delete(key)
+    committed = store.store.versions(store.commits_folder(stage))
     for key in _keys(store, stage) if keys is None else keys:
-        found = attempts(store, stage, key)
-        if len(found) == 1 and store.record_path(stage, key).exists():
+        found = store.attempts(stage, key)
+        if len(found) == 1 and f"{key}.json" in committed:
             continue  # the live one: thousands of tiles have no other, and none of their files has to be looked at
-        found = [path for path in found if _changed(path) < before]
-        # The record is read after the listing: what was committed between the two is live.
-        for path in _without_live(store, stage, key, found) if found else ():
-            discard(path)
-            removed.append(path)
-    return [path.relative_to(store.store.root).as_posix() for path in removed]
+        for attempt in _out_of_use(store, stage, key, found, before) if found else ():
+            store.files.discard(attempt)
+            removed.append(attempt)
+    return removed
 
 
-def _without_live(store: TileStore, stage: str, key: str, found: list[Path]) -> list[Path]:
+def _out_of_use(store: TileStore, stage: str, key: str, found: list[str], before: float) -> list[str]:
+    """The attempts that are not live, and that nobody has used since `before`."""
+    changed = {name: store.files.changed(name) for name in found}
     try:
+        # The record is read after that look: what was committed between the two is live.
         record = store.record(stage, key)
     except StoreError:
         return []  # a record that can't be read does not tell which attempt is live
-    return [path for path in found if record is None or path != store.store.path(record.attempt)]
-
-
-def attempts(store: TileStore, stage: str, key: str) -> list[Path]:
-    """The attempt folders of a key, the live one among them."""
-    return [path for path in _folders(store.store.path(f"{store.folder(stage)}/{key}")) if ATTEMPT.fullmatch(path.name)]
+    return [name for name in found if not store.in_use(name, record, changed[name], before)]
 
 
 def _keys(store: TileStore, stage: str) -> list[str]:
-    folders = _folders(store.store.path(store.folder(stage)))
-    return [path.name for path in folders if not path.name.startswith(("_", "."))]
+    folders = (folder.rpartition("/")[2] for folder in store.store.folders(store.folder(stage)))
+    return [name for name in folders if not name.startswith(("_", "."))]
 
 
-def _folders(parent: Path) -> list[Path]:
-    if not parent.is_dir():
-        return []
-    with os.scandir(parent) as entries:
-        return sorted(parent / entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-
-
-def _temporaries(store: TileStore, stage: str) -> list[Path]:
+def _temporaries(store: TileStore, stage: str) -> list[Listed]:
     """Objects that were never put in their place, beside the stage's outputs, its records and its notes."""
-    root = store.store.path(store.folder(stage))
-    own = [root, *(path for path in _folders(root) if path.name.startswith("_"))]
-    return [path for folder in own if folder.is_dir() for path in folder.iterdir() if TEMPORARY.fullmatch(path.name)]
-
-
-def _changed(path: Path) -> float:
-    """When anything in a folder was last written to; now, for what is gone meanwhile."""
-    try:
-        return max(found.stat().st_mtime for found in (path, *path.rglob("*")))
-    except FileNotFoundError:
-        return time.time()
+    root = store.folder(stage)
+    own = [root, *(key for key in store.store.folders(root) if key.rpartition("/")[2].startswith("_"))]
+    return [found for folder in own for found in store.files.leftovers(folder)]

@@ -11,10 +11,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import json
-import os
 import re
-import secrets
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from eo_assets.core.recipe import source_digest
-from eo_assets.errors import StorageRefused, StoreError
+from eo_assets.errors import FilesGone, StorageRefused, StoreError
+from resources.attempt_files import AttemptFiles, attempt_files, attempt_name
+from resources.object_folder import ObjectFolder
 from resources.object_store import ObjectStore, checksum, size_of
 from resources.record_listing import listed
-from resources.storage_faults import storage_told
 
 RECORD_FORMAT = 1
 GRACE_SECONDS = 3600.0
@@ -58,15 +56,16 @@ class OutputRecord:
     format: int = RECORD_FORMAT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
-    """A folder that one writer fills, and the record that it means to replace."""
+    """A folder that one writer fills, and the record that it means to replace; `live` once it has done so."""
 
     folder: Path
     key: str
     replaces: bytes | None
     identity: tuple[int, int] | None = None
     """Device and inode of the folder that was made for it: a writer whose folder was swept may have made another."""
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,54 +95,101 @@ class TileStore:
         found = sorted(listed(self.store, self.commits_folder(stage)).items())
         return {name.removesuffix(".json"): self.parse(data, stage, name.removesuffix(".json")) for name, data in found}
 
+    @property
+    def files(self) -> AttemptFiles:
+        """How the files of attempts are read and written."""
+        return attempt_files(self.store)
+
+    def place(self, record: OutputRecord) -> str:
+        """Where the live attempt lies, for people: a path, or an address in a bucket."""
+        return self.store.place(record.attempt)
+
     def path(self, record: OutputRecord) -> Path:
-        """The live attempt's folder."""
-        path = self.store.path(record.attempt)
-        if not path.exists():
-            raise StoreError(
-                f"{record.stage} of {record.key}: {path} is gone although it was committed; "
-                f"delete {self.record_path(record.stage, record.key)} to make it anew"
-            )
-        return path
+        """The live attempt's files as a folder of this machine: of a bucket, a copy."""
+        with self._told_gone(record):
+            return self.files.path(record.attempt)
+
+    def blocks(self, record: OutputRecord) -> Path | ObjectFolder:
+        """The live attempt's files, intact, for whoever reads some blocks of them only."""
+        with self._told_gone(record):
+            self._check_size(record, self.files.size(record.attempt))
+            return self.files.blocks(record.attempt)
+
+    def file(self, record: OutputRecord, name: str) -> bytes | None:
+        """One small file of the live attempt, without the others; None where it has none of that name."""
+        return self.store.get(f"{record.attempt}/{name}")
+
+    def there(self, record: OutputRecord) -> bool:
+        """Does the live attempt exist?"""
+        return self.store.exists(record.attempt)
+
+    def forget(self, *outputs: str) -> None:
+        """Give back the room of copies on this machine: nobody here needs these outputs any more."""
+        self.files.forget(outputs)
 
     def intact(self, record: OutputRecord) -> Path:
         """The live attempt's folder, which still holds as many bytes as were committed.
 
         Zarr reads a lost chunk as its fill value, so a damaged folder would go on as data.
         """
-        path, committed = self.path(record), record.numbers.get("bytes")
-        found = size_of(path)
-        if committed is not None and found != committed:
-            raise StoreError(
-                f"{record.stage} of {record.key}: {path} is damaged: it holds {found} of the {committed} bytes that "
-                f"were committed; delete {self.record_path(record.stage, record.key)} to make it anew"
-            )
+        path = self.path(record)
+        self._check_size(record, size_of(path))
         return path
 
-    def record_path(self, stage: str, key: str) -> Path:
+    def _check_size(self, record: OutputRecord, found: int) -> None:
+        committed = record.numbers.get("bytes")
+        if committed is not None and found != committed:
+            raise StoreError(
+                f"{record.stage} of {record.key}: {self.place(record)} is damaged: it holds {found} of the {committed} "
+                f"bytes that were committed; delete {self.record_place(record.stage, record.key)} to make it anew"
+            )
+
+    @contextlib.contextmanager
+    def _told_gone(self, record: OutputRecord) -> Iterator[None]:
+        try:
+            yield
+        except FilesGone:
+            raise StoreError(
+                f"{record.stage} of {record.key}: {self.place(record)} is gone although it was committed; "
+                f"delete {self.record_place(record.stage, record.key)} to make it anew"
+            ) from None
+
+    def record_place(self, stage: str, key: str) -> str:
         """Where an output's commit record lies: deleting it forgets the output."""
-        return self.store.path(self._record_key(stage, key))
+        return self.store.place(self._record_key(stage, key))
 
     def live(self, stage: str, key: str) -> Path:
-        """The live attempt's folder of an output that must exist."""
+        """The live attempt's files of an output that must exist, as a folder of this machine."""
+        return self.path(self.live_record(stage, key))
+
+    def live_place(self, stage: str, key: str) -> str:
+        """Where the live attempt of an output lies, which must exist."""
+        record = self.live_record(stage, key)
+        with self._told_gone(record):
+            self.files.size(record.attempt)
+        return self.place(record)
+
+    def live_record(self, stage: str, key: str) -> OutputRecord:
+        """The record of an output that must exist."""
         record = self.record(stage, key)
         if record is None:
             raise StoreError(f"{stage} of {key} has not been made yet; run it first: --only {stage}")
-        return self.path(record)
+        return record
 
     @contextlib.contextmanager
     def attempt(self, stage: str, key: str) -> Iterator[Attempt]:
         """A new attempt folder; whatever ends the block without a commit removes it."""
         self.claim(stage)
-        name = f"{self.folder(stage)}/{key}/{_attempt_name()}"
-        folder, replaces = self.store.path(name), self._replaceable(stage, key)
+        name = f"{self.folder(stage)}/{key}/{attempt_name()}"
+        attempt = Attempt(Path(), name, self._replaceable(stage, key))
         try:
-            with storage_told(self.store.path(self.folder(stage))):
-                folder.mkdir(parents=True)
-                yield Attempt(folder, name, replaces, _identity(folder))
+            with self.files.told(self.folder(stage)):
+                attempt.folder = self.files.begin(name)
+                attempt.identity = _identity(attempt.folder)
+                yield attempt
         finally:
-            if not self._is_live(stage, key, name):
-                shutil.rmtree(folder, ignore_errors=True)
+            if not attempt.live and not self._is_live(stage, key, name):
+                self.files.abandon(name)
 
     def commit(
         self,
@@ -164,6 +210,8 @@ class TileStore:
         if not attempt.folder.is_dir() or attempt.identity not in (None, _identity(attempt.folder)):
             raise StoreError(f"{stage} of {key}: {attempt.folder} is gone before it was committed; run it again")
         numbers = {**(numbers or {}), "bytes": size_of(attempt.folder)}
+        if attempt.identity is not None:
+            self.files.finish(attempt.key)
         record = OutputRecord(
             stage=stage,
             key=key,
@@ -178,6 +226,7 @@ class TileStore:
         )
         if not self.store.swap(self._record_key(stage, key), _serialize(record), attempt.replaces):
             raise StoreError(f"{stage} of {key}: another run committed it meanwhile; its output is kept")
+        attempt.live = True
         self.store.delete(self._failure_key(stage, key))
         self._retire(stage, key, attempt)
         return record
@@ -196,7 +245,7 @@ class TileStore:
     def delivered(self, stage: str, key: str, folder: str) -> Attempt:
         """An attempt that was written by somebody else, the service: committed where it lies."""
         self.claim(stage)
-        return Attempt(self.store.path(folder), folder, self._replaceable(stage, key))
+        return Attempt(self.files.path(folder), folder, self._replaceable(stage, key))
 
     def claim(self, stage: str) -> None:
         """Take the stage's folder for this project; a folder that another project owns is a StoreError."""
@@ -209,7 +258,7 @@ class TileStore:
         if owner != claim:
             told = (owner or b"nothing").decode(errors="replace")
             raise StoreError(
-                f"{self.store.path(self.folder(stage))} belongs to {told}, not to {stage} of "
+                f"{self.store.place(self.folder(stage))} belongs to {told}, not to {stage} of "
                 f"{self.owners.get(stage, self.project)}; give storage.structure.{SETTING.get(stage, stage)} another "
                 "folder, for instance one with {year}"
             )
@@ -223,16 +272,33 @@ class TileStore:
             return None
 
     def _retire(self, stage: str, key: str, live: Attempt) -> None:
-        """Start the grace time of the attempt that was replaced, and sweep those whose grace time is over."""
-        replaced = None if live.replaces is None else self.parse(live.replaces, stage, key).attempt
-        if replaced is not None and replaced != live.key and self.store.path(replaced).exists():
-            os.utime(self.store.path(replaced))
-        for name in self.store.keys(f"{self.folder(stage)}/{key}"):
-            path = self.store.path(name)
-            # An EOPatch of somebody else may lie there too: what is not an attempt of ours is never removed.
-            ours = ATTEMPT.fullmatch(path.name) and path.is_dir()
-            if ours and name != live.key and time.time() - path.stat().st_mtime > GRACE_SECONDS:
-                discard(path)
+        """Start the grace time of the attempt that was replaced, and remove those whose grace time is over."""
+        if live.replaces is None:
+            return  # what a killed writer left is for a sweep
+        replaced = self.parse(live.replaces, stage, key)
+        if replaced.attempt != live.key:
+            self.files.supersede(replaced.attempt)
+        before = time.time() - GRACE_SECONDS
+        for name in self.attempts(stage, key):
+            used = name in (live.key, replaced.attempt)
+            if not used and not self.in_use(name, replaced, self.files.changed(name), before):
+                self.files.discard(name)
+
+    def attempts(self, stage: str, key: str) -> list[str]:
+        """The keys of an output's attempts, the live one among them.
+
+        An EOPatch of somebody else may lie there too: what is not an attempt of ours is left out.
+        """
+        return [
+            name for name in self.store.folders(f"{self.folder(stage)}/{key}") if ATTEMPT.fullmatch(Path(name).name)
+        ]
+
+    def in_use(self, attempt: str, live: OutputRecord | None, changed: float, before: float) -> bool:
+        """Is an attempt live, or may somebody still read or write it who has done so since `before`?"""
+        if live is None:
+            return changed >= before
+        since = dt.datetime.fromisoformat(live.created).timestamp()
+        return attempt == live.attempt or max(changed, self.files.replaced(since)) >= before
 
     def _is_live(self, stage: str, key: str, attempt: str) -> bool:
         try:
@@ -260,7 +326,7 @@ class TileStore:
 
     def parse(self, data: bytes, stage: str, key: str) -> OutputRecord:
         """A commit record from its bytes; anything else is a StoreError."""
-        place = self.store.path(self._record_key(stage, key))
+        place = self.store.place(self._record_key(stage, key))
         try:
             values = json.loads(data)
             if values["format"] > RECORD_FORMAT:
@@ -272,21 +338,9 @@ class TileStore:
             ) from None
 
 
-def discard(attempt: Path) -> None:
-    """Remove an attempt's folder: first from under the hands of a writer who may still be at it, then from the disk."""
-    aside = attempt.with_name(_attempt_name())
-    with contextlib.suppress(FileNotFoundError):
-        attempt.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-
-
 def _identity(folder: Path) -> tuple[int, int]:
     state = folder.stat()
     return state.st_dev, state.st_ino
-
-
-def _attempt_name() -> str:
-    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
 
 
 def _serialize(record: OutputRecord) -> bytes:

@@ -16,7 +16,7 @@ from eo_assets.core.tile import Tile
 from eo_assets.core.utm_grid import UtmGrid
 from eo_assets.errors import ProjectError
 from eo_assets.project import CustomGridSettings, LoadedProject, SentinelHubGridSettings, UtmGridSettings
-from eo_assets.stages.build import input_folder
+from eo_assets.stages.build import input_files
 from resources.grid_files import read_custom_grid, read_grid, write_grid
 from resources.object_store import file_checksum
 from resources.tile_store import OutputRecord, TileStore
@@ -39,7 +39,7 @@ def project_grid(loaded: LoadedProject) -> Grid:
         case UtmGridSettings(tile_size_m=size):
             return UtmGrid(size, area.resolution, area.buffer)
         case CustomGridSettings() as custom:
-            path = input_folder(loaded) / custom.file
+            path = input_files(loaded).path(custom.file)
             return read_custom_grid(path, custom.identifier, area.resolution, area.buffer)
 
 
@@ -70,7 +70,7 @@ def wanted_tile_grid(loaded: LoadedProject, store: TileStore) -> Wanted:
     """The tiles that the committed area and the project's grid say."""
     settings = loaded.project.area.model_dump(mode="json", exclude={"files"})
     if isinstance(loaded.project.area.grid, CustomGridSettings):
-        settings["bytes"] = file_checksum(input_folder(loaded) / loaded.project.area.grid.file)
+        settings["bytes"] = file_checksum(input_files(loaded).path(loaded.project.area.grid.file))
     inputs = {"aoi": live_record(store, "aoi", "aoi").digest}
     return Wanted(recipe("tile_grid", settings, "1", inputs), inputs)
 

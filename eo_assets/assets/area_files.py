@@ -14,34 +14,39 @@ from pathlib import Path
 
 import shapely
 
-from eo_assets.errors import AreaError
+from eo_assets.errors import AreaError, StorageRefused, TransientError
 from eo_assets.project import LoadedProject
-from eo_assets.stages.build import input_folders, tile_store
-from resources.local_folder import LocalFolder, version_of
-from resources.vector_files import Area, AreaFile, area_of, parts_of, read_area_file, without_sidecars
+from eo_assets.stages.build import beside_project_file, input_files, tile_store
+from resources.input_files import InputFiles
+from resources.object_store import Listed
+from resources.vector_files import Area, AreaFile, area_of, read_area_file, without_sidecars
 
 FILES_FILE = "sources/files.geojson"
 """Under the committed area: what each of its files gave, with its name and the sha256 of its content."""
 
 
+SHAPEFILE_GEOMETRY = (".shp", ".prj", ".shx")
+"""What a shapefile's coordinates depend on."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """A file of the area as it lies there: its name under `folder`, its size in bytes, a version that tells changes."""
+    """A file of the area as it lies there: its name, its size in bytes, a version that tells changes."""
 
-    folder: Path
+    files: InputFiles
     name: str
     size: int
     version: str
 
     @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return self.folder / self.name
+    def place(self) -> str:
+        """Where it lies, for people."""
+        return self.files.place(self.name)
 
     @property
     def leaves_folder(self) -> bool:
         """Does a link lead out of the folder? Whoever may put files there need not be shown what lies elsewhere."""
-        return not self.path.resolve().is_relative_to(self.folder.resolve())
+        return not self.files.path(self.name).resolve().is_relative_to(self.files.path("").resolve())
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,30 +71,41 @@ class FoundArea:
 
 
 def listed_files(loaded: LoadedProject) -> list[ListedFile]:
-    """The files that match area.files, of the first input folder that has any; by name."""
-    for folder in input_folders(loaded):
-        listed = {folder / found.key: found for found in LocalFolder(folder).matching(loaded.project.area.files)}
-        paths = without_sidecars(list(listed))
-        if paths:
-            return [
-                ListedFile(folder, listed[path].key, listed[path].size, _version(path, listed[path].version))
-                for path in paths
-            ]
-    return []
+    """The files that match area.files, by name: of the project folder, or else of those beside the project file."""
+    return _listed(input_files(loaded), loaded.project.area.files) or _files_beside(loaded)
 
 
-def find_area(loaded: LoadedProject, file: Path | None = None) -> FoundArea:
+def _files_beside(loaded: LoadedProject) -> list[ListedFile]:
+    return _listed(beside_project_file(loaded), loaded.project.area.files)
+
+
+def _listed(files: InputFiles, pattern: str) -> list[ListedFile]:
+    start = len(files.folder) + 1
+    listed = {Path(found.key[start:]): found for found in files.store.matching(f"{files.folder}/{pattern}")}
+    return [
+        ListedFile(files, path.as_posix(), listed[path].size, _version(listed, path))
+        for path in without_sidecars(list(listed))
+    ]
+
+
+def find_area(loaded: LoadedProject, file: Path | None = None, *, offline: bool = False) -> FoundArea:
     """The area of the project's own files, or of one other file.
 
+    `offline`: a project in a bucket that can't be reached is planned from the files beside the project file, if any.
     Raises AreaError if there is no file, or none that can be read.
     """
     if file is not None:
         return _found({file.name: read_area_file(file)})
-    listed = listed_files(loaded)
+    try:
+        listed = listed_files(loaded)
+    except (StorageRefused, TransientError):
+        listed = _files_beside(loaded) if offline else []
+        if not listed:
+            raise
     if not listed:
+        place, pattern = input_files(loaded).place(), loaded.project.area.files
         raise AreaError(
-            f"{loaded.file}: area.files: {loaded.project.area.files}: no file in {input_folders(loaded)[0]} matches; "
-            "put the area of interest there"
+            f"{loaded.file}: area.files: {pattern}: no file in {place} matches; put the area of interest there"
         )
     answers = {found.name: read_listed(found) for found in listed}
     files = {name: answer for name, answer in answers.items() if isinstance(answer, AreaFile)}
@@ -104,17 +120,15 @@ def find_area(loaded: LoadedProject, file: Path | None = None) -> FoundArea:
 def read_listed(found: ListedFile) -> AreaFile | str:
     """What a file holds, or why it can't be used."""
     if found.leaves_folder:
-        return f"{found.path}: it is a link to a file outside of {found.folder}: copy the file there"
-    return _read(found.path, found.version)
+        return f"{found.place}: it is a link to a file outside of {found.files.place()}: copy the file there"
+    return _read(found.files, found.name, found.version)
 
 
 def committed_files(loaded: LoadedProject) -> Mapping[str, AreaFile]:
     """What each file gave to the area as it is committed, by name; nothing where it is not, or by an older version."""
-    if "://" in loaded.project_folder:
-        return {}
     store = tile_store(loaded)
     record = store.record("aoi", "aoi")
-    return {} if record is None else _committed(store.path(record) / FILES_FILE)
+    return {} if record is None else _committed(store.file(record, FILES_FILE))
 
 
 def write_files(path: Path, files: Mapping[str, AreaFile]) -> None:
@@ -137,30 +151,30 @@ def _found(files: Mapping[str, AreaFile], unreadable: Sequence[Unreadable] = ())
     return FoundArea(area_of([contents[content] for content in sorted(contents)]), files, tuple(unreadable))
 
 
-def _version(path: Path, version: str) -> str:
+def _version(listed: Mapping[Path, Listed], path: Path) -> str:
     """Of a shapefile together with the files that its geometry depends on."""
-    if path.suffix.lower() != ".shp":
-        return version
-    return " ".join(version_of(part.stat()) for part in parts_of(path))
+    parts = [path.with_suffix(suffix) for suffix in SHAPEFILE_GEOMETRY] if path.suffix.lower() == ".shp" else [path]
+    return " ".join(listed[part].version for part in parts if part in listed)
 
 
 @functools.lru_cache(maxsize=256)
-def _read(path: Path, version: str) -> AreaFile | str:
+def _read(files: InputFiles, name: str, version: str) -> AreaFile | str:
     """A run asks for the area several times: a file is read again only when it has changed."""
+    path = files.path(name)
     try:
         return read_area_file(path)
     except AreaError as error:
-        return str(error)
+        return str(error).replace(str(path), files.place(name))
     except OSError as error:
-        return f"{path}: can't be read ({error.strerror or error}): check who may read it"
+        return f"{files.place(name)}: can't be read ({error.strerror or error}): check who may read it"
 
 
 @functools.lru_cache(maxsize=8)
-def _committed(path: Path) -> Mapping[str, AreaFile]:
-    """Of one attempt's folder, which never changes."""
-    if not path.exists():
+def _committed(content: bytes | None) -> Mapping[str, AreaFile]:
+    """What such a file holds; an area of an older version has none."""
+    if content is None:
         return {}
-    features: Iterable[dict[str, dict[str, str]]] = json.loads(path.read_text())["features"]
+    features: Iterable[dict[str, dict[str, str]]] = json.loads(content)["features"]
     return {
         feature["properties"]["file"]: AreaFile(
             feature["properties"]["sha256"], shapely.from_geojson(json.dumps(feature["geometry"]))

@@ -148,7 +148,7 @@ def _maps(loaded: LoadedProject, store: TileStore) -> dict[str, OutputRecord]:
     return {
         zone: record
         for zone, record in store.records("maps").items()
-        if zone in zones and store.store.path(published_map(loaded, int(zone))).exists()
+        if zone in zones and store.store.exists(published_map(loaded, int(zone)))
     }
 
 

@@ -72,7 +72,7 @@ class MapBlocks:
         return mosaic_rows(self._lattice, self._zone.tiles, rows, read, dtype=dtype, nodata=nodata, claims=self._claims)
 
     def _opened(self, tile: str, kind: str, name: str) -> Any:
-        return open_array(self._store.intact(self._zone.records[tile]), kind, name)
+        return open_array(self._store.blocks(self._zone.records[tile]), kind, name)
 
     def _finished(self, block: NDArray[np.generic]) -> NDArray[np.generic]:
         """A block as the map's type, some columns at a time, so that what a cast takes does not grow with the zone."""

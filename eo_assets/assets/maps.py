@@ -146,7 +146,8 @@ def _write_map(
         description=loaded.project.predictions.name,
     )
     for record in zone.records.values():
-        store.path(record)  # a tile that was replaced and swept meanwhile would have been read as nodata
+        # A tile that was replaced and swept meanwhile would have been read as nodata.
+        store.blocks(record)
     _quicklook(path, loaded)
     if zone.found.holes:
         (path.parent / HOLES_FILE).write_text(json.dumps(holes_geojson(zone.found, zone.tiles)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,13 +16,12 @@ PICTURES = {"quicklook": QUICKLOOK, "observations_picture": OBSERVATIONS_PICTURE
 
 def metadata_of(store: TileStore, record: OutputRecord, *, picture: bool = True) -> dict[str, Any]:
     """A record's numbers, place and recipe; its pictures inline where it has some."""
-    folder = store.path(record)
     numbers = {name: shown(value) for name, value in record.numbers.items()}
-    drawings = {name: folder / file for name, file in PICTURES.items() if picture and (folder / file).exists()}
+    drawings = {name: store.file(record, file) for name, file in PICTURES.items() if picture}
     said: dict[str, Any] = {
-        **{name: inline_picture(drawing.read_bytes(), record.stage) for name, drawing in drawings.items()},
+        **{name: inline_picture(png, record.stage) for name, png in drawings.items() if png is not None},
         **numbers,
-        "path": dg.MetadataValue.path(str(folder)),
+        "path": dg.MetadataValue.path(store.place(record)),
         "recipe": shown_recipe(record),
         "committed": record.created,
     }
@@ -102,12 +100,6 @@ def result(
 def inline_picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
     """A PNG inside the event itself: it is seen wherever the event is."""
     return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
-
-
-def quicklook_of(folder: Path) -> bytes | None:
-    """The picture that a stage left beside its output."""
-    path = folder / QUICKLOOK
-    return path.read_bytes() if path.exists() else None
 
 
 def shown(value: Any) -> Any:

@@ -11,17 +11,37 @@ import dagster as dg
 
 from eo_assets.assets.alive import show_alive
 from eo_assets.project import LoadedProject
-from resources.stores import open_store
+from eo_assets.stages.build import project_store
+from resources.local_folder import LocalFolder
+from resources.workspaces import local_home
 
 RUN_TAG = "eo-assets/run"
 """Runs that belong together carry one name in this tag; a run without it is named by its Dagster id."""
 
+LOG_FILE = "run.log"
 LOGGERS = ("eo_assets", "resources")
 
 
 def log_folder(loaded: LoadedProject, run: str) -> Path:
-    """Where the log and the report of a run lie."""
-    return open_store(loaded.project_folder).path(f"{loaded.project.folder('logs')}/{run}")
+    """Where the log and the report of a run are written."""
+    store, key = project_store(loaded), _key(loaded, run)
+    return store.path(key) if isinstance(store, LocalFolder) else local_home(store.place()) / key
+
+
+def log_place(loaded: LoadedProject, run: str, name: str) -> str:
+    """Where a file of a run is found."""
+    return project_store(loaded).place(f"{_key(loaded, run)}/{name}")
+
+
+def keep_log(loaded: LoadedProject, run: str, name: str) -> None:
+    """Put a file of a run where it is found, if it was written elsewhere."""
+    store, file = project_store(loaded), log_folder(loaded, run) / name
+    if not isinstance(store, LocalFolder) and file.exists():
+        store.put_file(f"{_key(loaded, run)}/{name}", file)
+
+
+def _key(loaded: LoadedProject, run: str) -> str:
+    return f"{loaded.project.folder('logs')}/{run}"
 
 
 @contextlib.contextmanager
@@ -31,9 +51,10 @@ def run_log(loaded: LoadedProject, context: dg.AssetExecutionContext) -> Iterato
     if not loaded.project.logging.save:
         yield
         return
-    folder = log_folder(loaded, context.run.tags.get(RUN_TAG, context.run.run_id))
+    name = context.run.tags.get(RUN_TAG, context.run.run_id)
+    folder = log_folder(loaded, name)
     folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "run.log")
+    handler = logging.FileHandler(folder / LOG_FILE)
     handler.setFormatter(_PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
     loggers = [context.log, *(logging.getLogger(name) for name in LOGGERS)]
     levels = [(logger, logger.level) for logger in loggers[1:]]
@@ -53,6 +74,7 @@ def run_log(loaded: LoadedProject, context: dg.AssetExecutionContext) -> Iterato
         for logger, level in levels:
             logger.setLevel(level)
         handler.close()
+        keep_log(loaded, name, LOG_FILE)
 
 
 class _PlainFormatter(logging.Formatter):

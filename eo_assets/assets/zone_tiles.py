@@ -64,7 +64,7 @@ def keep_what_is_shown(store: TileStore, zone: ZoneTiles, epsg: int) -> None:
         raise StoreError(
             f"maps of zone {epsg}: the published map shows {lost[0]}{more}, which can't be shown now "
             f"({zone.found.told(lost[0])}); it is kept. {zone.found.brief()}. Mend the tiles and run again, or delete "
-            f"{store.record_path('maps', str(epsg))} to accept the holes"
+            f"{store.record_place('maps', str(epsg))} to accept the holes"
         )
 
 

@@ -29,6 +29,7 @@ from eo_assets.stages.tiffs import UNTOLD, USERDATA
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.eopatch_files import DATA, DATA_TIMELESS, row_blocks, write_header
 from resources.foreign_eopatches import ForeignEOPatch
+from resources.local_folder import LocalFolder
 from resources.tile_store import Attempt, OutputRecord
 
 STAGES = ("tiffs", "eopatches", "reference")
@@ -130,7 +131,7 @@ class Adoption:
 
     def _has(self, stage: str, tile: Tile) -> bool:
         record = self.walk.store.record(stage, tile.name)
-        return record is not None and self.walk.store.store.path(record.attempt).exists()
+        return record is not None and self.walk.store.there(record)
 
     def _take(self, stage: str, tile: Tile, folder: Path, write: Write) -> None:
         with self._attempt(stage, tile, folder) as attempt:
@@ -145,9 +146,8 @@ class Adoption:
     def _attempt(self, stage: str, tile: Tile, folder: Path) -> Iterator[Attempt]:
         """Where the output is written: tiffs that lie in the project's own folder of tiffs stay where they are."""
         store = self.walk.store
-        place = store.store.path(store.folder("tiffs")).resolve()
-        if stage == "tiffs" and folder.resolve().is_relative_to(place):
-            key = f"{store.folder('tiffs')}/{folder.resolve().relative_to(place).as_posix()}"
+        key = self._own_key(folder) if stage == "tiffs" else None
+        if key is not None:
             yield Attempt(folder, key, None) if self.dry_run else store.delivered(stage, tile.name, key)
         elif self.dry_run:
             with tempfile.TemporaryDirectory(prefix="adopt-") as scratch:
@@ -155,6 +155,16 @@ class Adoption:
         else:
             with store.attempt(stage, tile.name) as attempt:
                 yield attempt
+
+    def _own_key(self, folder: Path) -> str | None:
+        """The key of a folder that lies in the project's own folder of tiffs; None for any other."""
+        store = self.walk.store
+        if not isinstance(store.store, LocalFolder):
+            return None
+        place = store.store.path(store.folder("tiffs")).resolve()
+        if not folder.resolve().is_relative_to(place):
+            return None
+        return f"{store.folder('tiffs')}/{folder.resolve().relative_to(place).as_posix()}"
 
     def _commit(self, stage: str, tile: Tile, attempt: Attempt, folder: Path, result: StageResult) -> None:
         state = self._state(stage, tile)

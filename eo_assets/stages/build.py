@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from eo_assets.errors import ProjectError, TileError
-from eo_assets.project import CollectionReference, Folders, LoadedProject, Service
+from eo_assets.project import CollectionReference, Folders, LoadedProject, S3Settings, Service
 from eo_assets.project_periods import delivered_frames, project_periods
 from eo_assets.stages.eopatches import EOPatchesStage
 from eo_assets.stages.features import FeaturesStage
@@ -19,6 +19,10 @@ from eo_assets.stages.signature import expected_signature
 from eo_assets.stages.tiffs import Tiffs
 from eo_assets.stages.walk import Walk
 from resources.deployments import LOCAL_PACE, REMOTE_PACE, Delivery, Pace
+from resources.input_files import InputFiles
+from resources.local_folder import LocalFolder
+from resources.object_store import ObjectStore
+from resources.s3_access import S3Access
 from resources.sentinel_hub import LocalDeployment, SentinelHub
 from resources.stores import open_store
 from resources.tile_store import TileStore
@@ -41,21 +45,27 @@ def tile_store(loaded: LoadedProject) -> TileStore:
     # The area, its grid and the labels may serve several years; everything else is one year's and must stay apart.
     by_year = folders.keys() - {"aoi", "tile_grid", "cost_estimate", "reference"}
     owners = dict.fromkeys(by_year, f"{project.name} {project.year}")
-    return TileStore(open_store(loaded.project_folder), project.name, folders, owners)
+    return TileStore(project_store(loaded), project.name, folders, owners)
 
 
-def input_folder(loaded: LoadedProject) -> Path:
-    """Where the project's own files are put."""
-    return open_store(loaded.project_folder).path(loaded.project.folder("input_data"))
+def project_store(loaded: LoadedProject) -> ObjectStore:
+    """The project folder as an object store."""
+    return open_store(loaded.project_folder, s3_access(loaded.project.storage.s3))
 
 
-def input_folders(loaded: LoadedProject) -> list[Path]:
-    """Where the area's files are looked for: in the project folder, then beside the project file, which may bring them.
+def s3_access(settings: S3Settings) -> S3Access:
+    """How a bucket is reached, as the project file says."""
+    return S3Access(settings.endpoint, settings.region, settings.profile, settings.addressing)
 
-    A project in a bucket can be planned from the files beside it, without the bucket.
-    """
-    beside = loaded.file.parent / "input-data"
-    return [beside] if "://" in loaded.project_folder else [input_folder(loaded), beside]
+
+def input_files(loaded: LoadedProject) -> InputFiles:
+    """The project's own files."""
+    return InputFiles(project_store(loaded), loaded.project.folder("input_data"))
+
+
+def beside_project_file(loaded: LoadedProject) -> InputFiles:
+    """Where the area's files are looked for next: a project file may bring them."""
+    return InputFiles(LocalFolder(loaded.file.parent), "input-data")
 
 
 def sentinel_hub(loaded: LoadedProject, name: str) -> SentinelHub:
@@ -120,5 +130,5 @@ def _reference(loaded: LoadedProject) -> ReferenceStage:
     reference = loaded.project.reference
     if isinstance(reference.source, CollectionReference):
         service = sentinel_hub(loaded, reference.source.service)
-        return ReferenceStage(reference, input_folder(loaded), service, loaded.evalscripts[reference.source.evalscript])
-    return ReferenceStage(reference, input_folder(loaded), None, "")
+        return ReferenceStage(reference, input_files(loaded), service, loaded.evalscripts[reference.source.evalscript])
+    return ReferenceStage(reference, input_files(loaded), None, "")

@@ -36,6 +36,7 @@ from eo_assets.stages.quicklooks import Thumbnail, write_values
 from eo_assets.stages.stage import StageResult, TileInputs
 from eo_assets.stages.tiffs import tile_settings
 from resources.eopatch_files import DATA_TIMELESS, create_array, write_header
+from resources.input_files import InputFiles
 from resources.object_store import file_checksum
 from resources.point_table import write_points
 from resources.sentinel_hub import MAX_REQUEST_PX, ProcessAnswer, SentinelHub, input_data
@@ -52,10 +53,10 @@ NOT_TOLD = "not told by the service"
 
 @dataclass(frozen=True, slots=True)
 class ReferenceStage:
-    """`service` and `evalscript` are given for a collection, `input_folder` for files of the project."""
+    """`service` and `evalscript` are given for a collection, `files` are those of the project."""
 
     reference: Reference
-    input_folder: Path
+    files: InputFiles
     service: SentinelHub | None
     evalscript: str
 
@@ -82,7 +83,7 @@ class ReferenceStage:
         for key in LATER_KEYS:
             if key in type(source).model_fields and getattr(source, key) == type(source).model_fields[key].default:
                 del said["source"][key]
-        bytes_of = {} if isinstance(source, CollectionReference) else {"file": _digest(self.input_folder / source.file)}
+        bytes_of = {} if isinstance(source, CollectionReference) else {"file": _digest(self.files.path(source.file))}
         return {
             "reference": said,
             "nodata": repr(self.reference.nodata),
@@ -95,7 +96,7 @@ class ReferenceStage:
         """Refuse a file of labels that no tile could use, before anything is paid for. Raises TileError."""
         source = self.reference.source
         if not isinstance(source, CollectionReference):
-            check_label_file(self.input_folder / source.file, self.reference)
+            check_label_file(self.files.path(source.file), self.reference)
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Write the labels block by block, points as a table too; a tile without any label is empty."""
@@ -109,11 +110,11 @@ class ReferenceStage:
             case CollectionReference() as source:
                 yield from self._from_service(source, tile, told)
             case VectorReference() as source:
-                yield from polygon_blocks(self.input_folder / source.file, source, self.reference, tile)
+                yield from polygon_blocks(self.files.path(source.file), source, self.reference, tile)
             case RasterReference() as source:
-                yield from raster_blocks(self.input_folder / source.file, source, self.reference, tile)
+                yield from raster_blocks(self.files.path(source.file), source, self.reference, tile)
             case PointsReference() as source:
-                points = read_points(self.input_folder / source.file, self.reference, tile)
+                points = read_points(self.files.path(source.file), self.reference, tile)
                 write_points(output, points)
                 told["points"] = len(points.ids)
                 yield from point_blocks(points, self.reference, tile)

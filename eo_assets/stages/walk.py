@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
@@ -20,8 +20,20 @@ from resources.tile_store import Attempt, OutputRecord, TileStore
 Status = Literal["done", "up_to_date", "kept", "failed", "blocked"]
 PAID_CODE_VERSION = "1"
 """Stands for the code version in the recipe of what was bought: upgrading the product never buys anything again."""
-Look = Callable[[str, str], OutputRecord | None]
-"""Finds the live record of a stage and a key."""
+
+
+class Look(Protocol):
+    """Where live records are found: in the store, or in a listing of it."""
+
+    def record(self, stage: str, key: str) -> OutputRecord | None:
+        """The live record of a stage and a key."""
+        ...
+
+    def there(self, record: OutputRecord) -> bool:
+        """Does its attempt exist?"""
+        ...
+
+
 GOOD: frozenset[Status] = frozenset({"done", "up_to_date", "kept"})
 
 
@@ -71,13 +83,22 @@ class Walk:
 
     def __call__(self, work: TileWork) -> tuple[StageOutcome, ...]:
         """Walk one tile. A stage that fails blocks the later ones; TransientError and MemoryError are raised."""
+        try:
+            return self._walked(work)
+        finally:
+            self.store.forget(work.tile.name)
+
+    def _walked(self, work: TileWork) -> tuple[StageOutcome, ...]:
+        known: dict[str, StageOutcome] = {}
         outcomes: list[StageOutcome] = []
         stopped: dict[str, str] = {}
         for stage in self.selected(work.stages):
             started = time.perf_counter()
-            outcome = self._blocked(stage, work, stopped) or self._make(stage, work, started)
+            outcome = self._blocked(stage, work, stopped) or self._make(stage, work, known, started)
             outcomes.append(outcome)
-            if not outcome.good:
+            if outcome.good:
+                known[stage.name] = outcome
+            else:
                 stopped[stage.name] = outcome.reason
         return tuple(outcomes)
 
@@ -96,13 +117,13 @@ class Walk:
         never mix it with what other tiles made anew. Raises nothing for a bad tile: where records or settings can't be
         read, the outcome is a failure without recipe.
         """
-        return self._states(names, tile, self.store.record)
+        return self._states(names, tile, self.store)
 
     def survey(self, names: Sequence[str], tiles: Iterable[Tile]) -> Iterator[tuple[Tile, dict[str, StageOutcome]]]:
         """The same of many tiles, as it is now: from one listing of the records of each stage."""
         records = ListedRecords(self.store)
         for tile in tiles:
-            yield tile, self._states(names, tile, records.record)
+            yield tile, self._states(names, tile, records)
 
     def _states(self, names: Sequence[str], tile: Tile, look: Look) -> dict[str, StageOutcome]:
         known: dict[str, StageOutcome] = {}
@@ -127,15 +148,16 @@ class Walk:
             before = known.get(name)
             if before is not None and not before.good and before.reason != "missing":
                 return StageOutcome(stage.name, tile.name, "blocked", f"waits for {name}: {before.reason}")
-            record = before.record if before else look(name, name if name in stage.shared_inputs else tile.name)
+            record = before.record if before else look.record(name, name if name in stage.shared_inputs else tile.name)
             if record is None:
                 return StageOutcome(stage.name, tile.name, "blocked", f"{name} of {tile.name} has not been made")
             inputs[name] = record
-        return self._compared(stage, tile, self._recipe(stage, tile, inputs), look(stage.name, tile.name))
+        return self._compared(stage, tile, self._recipe(stage, tile, inputs), look)
 
-    def _compared(self, stage: TileStage, tile: Tile, wanted: str, record: OutputRecord | None) -> StageOutcome:
+    def _compared(self, stage: TileStage, tile: Tile, wanted: str, look: Look) -> StageOutcome:
         """What is committed, beside what is wanted. An output whose folder has vanished is missing, and made again."""
-        if record is None or not self.store.store.path(record.attempt).exists():
+        record = look.record(stage.name, tile.name)
+        if record is None or not look.there(record):
             return StageOutcome(stage.name, tile.name, "failed", "missing", wanted)
         if record.recipe == wanted:
             return StageOutcome(stage.name, tile.name, "up_to_date", record.reason, wanted, record)
@@ -150,13 +172,16 @@ class Walk:
                 return StageOutcome(stage.name, work.tile.name, "blocked", f"waits for {name}: {stopped[name]}")
         return None
 
-    def _make(self, stage: TileStage, work: TileWork, started: float) -> StageOutcome:
+    def _make(
+        self, stage: TileStage, work: TileWork, known: Mapping[str, StageOutcome], started: float
+    ) -> StageOutcome:
+        """`known` are the stages that this walk has come through: their records are not read again."""
         try:
-            state = self.state(stage, work.tile)
+            state = self._find(stage, work.tile, dict(known), self.store)
             fresh_delivery = stage.name == "tiffs" and work.delivery is not None
             if not state.recipe or (state.good and not fresh_delivery):
                 return state
-            record = self._commit(stage, work, state.recipe)
+            record = self._commit(stage, work, known, state.recipe)
             seconds = round(time.perf_counter() - started, 3)
             return StageOutcome(stage.name, work.tile.name, "done", record.reason, state.recipe, record, seconds)
         except (TransientError, MemoryError):  # tried again, the latter with more memory
@@ -169,8 +194,8 @@ class Walk:
             details, refused = traceback.format_exc(limit=-6), isinstance(error, StorageRefused)
             return StageOutcome(stage.name, work.tile.name, "failed", told, details=details, refused=refused)
 
-    def _commit(self, stage: TileStage, work: TileWork, wanted: str) -> OutputRecord:
-        records, _ = self._input_records(stage, work.tile)
+    def _commit(self, stage: TileStage, work: TileWork, known: Mapping[str, StageOutcome], wanted: str) -> OutputRecord:
+        records = self._input_records(stage, work.tile, known)
         inputs = TileInputs(records, {name: self.store.intact(record) for name, record in records.items()})
         digests = {name: record.digest for name, record in records.items()}
         started = time.perf_counter()
@@ -209,11 +234,14 @@ class Walk:
             raise TileError(f"tiffs of {work.tile.name} were not delivered in this run; run it again")
         return self.store.delivered("tiffs", work.tile.name, work.delivery)
 
-    def _input_records(self, stage: TileStage, tile: Tile) -> tuple[dict[str, OutputRecord], str]:
+    def _input_records(
+        self, stage: TileStage, tile: Tile, known: Mapping[str, StageOutcome]
+    ) -> dict[str, OutputRecord]:
         keys = {**dict.fromkeys(stage.inputs, tile.name), **{name: name for name in stage.shared_inputs}}
-        records = {name: self.store.record(name, key) for name, key in keys.items()}
-        missing = next((name for name, record in records.items() if record is None), "")
-        return {name: record for name, record in records.items() if record is not None}, missing
+        records = {
+            name: known[name].record if name in known else self.store.record(name, key) for name, key in keys.items()
+        }
+        return {name: record for name, record in records.items() if record is not None}
 
     def _recipe(self, stage: TileStage, tile: Tile, inputs: Mapping[str, OutputRecord]) -> str:
         digests = {name: record.digest for name, record in inputs.items()}

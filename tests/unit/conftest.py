@@ -23,6 +23,7 @@ from eo_assets.stages.reference import ReferenceStage
 from eo_assets.stages.samples import Samples
 from eo_assets.stages.tiffs import Tiffs
 from eo_assets.stages.walk import StageOutcome, TileWork, Walk
+from resources.input_files import InputFiles
 from resources.local_folder import LocalFolder
 from resources.tile_store import TileStore
 
@@ -112,7 +113,7 @@ class World:
         reference = Reference.model_validate(self.reference)
         stages = (
             Tiffs(imagery, self.evalscript),
-            ReferenceStage(reference, self.input_folder, None, ""),
+            ReferenceStage(reference, InputFiles(LocalFolder(self.root), "input-data"), None, ""),
             EOPatchesStage(imagery, eopatches),
             features,
             Samples(Sampling.model_validate(self.sampling), reference, 2, 2),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from resources.local_folder import LocalFolder
-from resources.sweeping import attempts, sweep
+from resources.sweeping import sweep
 from resources.tile_store import GRACE_SECONDS, TileStore
 
 TILE, OTHER = "30NXL_0_0", "30NXL_0_1"
@@ -44,7 +44,7 @@ def test_an_attempt_that_nobody_finished_is_swept_and_the_live_one_kept(store: T
     assert sorted(sweep(store, "features")) == sorted(
         path.relative_to(store.store.root).as_posix() for path in (left, never_made)
     )
-    assert attempts(store, "features", TILE) == [live]
+    assert [store.store.path(key) for key in store.attempts("features", TILE)] == [live]
     assert sweep(store, "features") == []
 
 

@@ -1,0 +1,280 @@
+"""Where the files of an attempt are while they are written and read: in the project folder, or copied from a bucket.
+
+Stages read and write plain local files. In a local project folder these are the files themselves. Of a bucket a process
+has working copies: attempts never change once they are committed, so a copy is as good as its original.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import datetime as dt
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from eo_assets.errors import FilesGone
+from resources.local_folder import LocalFolder
+from resources.object_folder import ObjectFolder
+from resources.object_store import Listed, ObjectStore, size_of
+from resources.storage_faults import storage_told
+from resources.workspaces import scratch
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16,32}\.part")
+TRANSFERS = 8
+"""Files that are copied to or from a bucket at a time."""
+
+
+class AttemptFiles(Protocol):
+    """Attempts by their keys, `<stage folder>/<output>/<attempt>`. Reading one that is not there is FilesGone."""
+
+    def path(self, key: str) -> Path:
+        """Its files as a folder of this machine."""
+        ...
+
+    def blocks(self, key: str) -> Path | ObjectFolder:
+        """Its files for whoever reads some blocks of them only."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Bytes of its files as they are kept."""
+        ...
+
+    def begin(self, key: str) -> Path:
+        """A new empty folder to write into."""
+        ...
+
+    def finish(self, key: str) -> None:
+        """What was written there is whole: keep it."""
+        ...
+
+    def discard(self, key: str) -> None:
+        """Remove it: first from under the hands of a writer who may still be at it, then its bytes."""
+        ...
+
+    def abandon(self, key: str) -> None:
+        """Remove what this process itself began."""
+        ...
+
+    def supersede(self, key: str) -> None:
+        """Its grace time begins: another one took its place."""
+        ...
+
+    def changed(self, key: str) -> float:
+        """When anything of it was last written to, in seconds since 1970; now, for what is gone meanwhile."""
+        ...
+
+    def presence(self, folder: str) -> Callable[[str], bool]:
+        """Tells whether attempts under a stage's folder exist, of thousands: by one listing where each look costs."""
+        ...
+
+    def replaced(self, live_since: float) -> float:
+        """When attempts that are not live were replaced, at the latest, where `changed` does not tell; else 0."""
+        ...
+
+    def leftovers(self, folder: str) -> list[Listed]:
+        """Files directly under a folder that were never put in their place."""
+        ...
+
+    def forget(self, outputs: Iterable[str]) -> None:
+        """These outputs are not needed on this machine any more."""
+        ...
+
+    def told(self, folder: str) -> AbstractContextManager[None]:
+        """Raises StorageRefused for what goes wrong because attempts under a folder can't be written."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FilesInPlace:
+    """Attempts in a local project folder."""
+
+    store: LocalFolder
+
+    def path(self, key: str) -> Path:
+        """The attempt's own folder."""
+        path = self.store.path(key)
+        if not path.exists():
+            raise FilesGone(f"{path} is gone")
+        return path
+
+    def blocks(self, key: str) -> Path:
+        """The same folder."""
+        return self.path(key)
+
+    def size(self, key: str) -> int:
+        """Bytes on disk."""
+        return size_of(self.path(key))
+
+    def begin(self, key: str) -> Path:
+        """A new folder in its place."""
+        folder = self.store.path(key)
+        folder.mkdir(parents=True)
+        return folder
+
+    def finish(self, key: str) -> None:
+        """It lies where it is to lie."""
+
+    def discard(self, key: str) -> None:
+        """Rename, then remove: a writer can't go on in what has another name."""
+        attempt = self.store.path(key)
+        aside = attempt.with_name(attempt_name())
+        with contextlib.suppress(FileNotFoundError):
+            attempt.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def abandon(self, key: str) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.store.path(key), ignore_errors=True)
+
+    def supersede(self, key: str) -> None:
+        """The folder's own time says when it was replaced."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self.store.path(key))
+
+    def changed(self, key: str) -> float:
+        """The newest time of the folder and its files."""
+        path = self.store.path(key)
+        try:
+            return max(found.stat().st_mtime for found in (path, *path.rglob("*")))
+        except FileNotFoundError:
+            return time.time()
+
+    def presence(self, folder: str) -> Callable[[str], bool]:
+        """A look at each."""
+        return self.store.exists
+
+    def replaced(self, live_since: float) -> float:
+        """`supersede` has written it on each attempt's folder."""
+        return 0.0
+
+    def leftovers(self, folder: str) -> list[Listed]:
+        """What is written beside its place, see `LocalFolder`."""
+        return [found for found in self.store.hidden(folder) if TEMPORARY.fullmatch(PurePosixPath(found.key).name)]
+
+    def forget(self, outputs: Iterable[str]) -> None:
+        """Nothing is kept twice."""
+
+    def told(self, folder: str) -> AbstractContextManager[None]:
+        """Faults of the disk that the project folder is on."""
+        return storage_told(self.store.path(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class FilesOfBucket:
+    """Attempts in a bucket, with working copies in this process's scratch folder."""
+
+    store: ObjectStore
+
+    def path(self, key: str) -> Path:
+        """A copy, made when it is first asked for, whole or not at all."""
+        copy = self._copy(key)
+        if not copy.exists():
+            self._fetch(key, copy)
+        return copy
+
+    def blocks(self, key: str) -> Path | ObjectFolder:
+        """The copy if there is one, else the objects: only what is read is moved."""
+        copy = self._copy(key)
+        return copy if copy.exists() else ObjectFolder(self.store, key, self._copy(key))
+
+    def size(self, key: str) -> int:
+        """Bytes in the bucket, from one listing."""
+        return sum(found.size for found in self._listed(key))
+
+    def begin(self, key: str) -> Path:
+        """A new folder in the scratch folder."""
+        folder = self._copy(key)
+        folder.mkdir(parents=True)
+        return folder
+
+    def finish(self, key: str) -> None:
+        """Put every file; until the record names them nobody reads them. The copy stays: later stages read it."""
+        folder = self._copy(key)
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        keys = [f"{key}/{path.relative_to(folder).as_posix()}" for path in files]
+        with concurrent.futures.ThreadPoolExecutor(TRANSFERS) as pool:
+            list(pool.map(self.store.put_file, keys, files))
+
+    def discard(self, key: str) -> None:
+        """Delete its objects."""
+        self.store.delete_folder(key)
+
+    def abandon(self, key: str) -> None:
+        """Remove the copy, and what of it was put already."""
+        shutil.rmtree(self._copy(key), ignore_errors=True)
+        self.store.delete_folder(key)
+
+    def supersede(self, key: str) -> None:
+        """Objects can't be touched: an attempt is as young as the record that took its place, see `sweeping`."""
+
+    def changed(self, key: str) -> float:
+        """The newest time of its objects."""
+        return max((found.modified for found in self.store.under(key)), default=time.time())
+
+    def presence(self, folder: str) -> Callable[[str], bool]:
+        """By the folders of outputs and deliveries. That one has lost its attempt alone is told when it is read."""
+        names, start = set(self.store.folders(folder)), len(folder) + 1
+        return lambda key: f"{folder}/{key[start:].partition('/')[0]}" in names
+
+    def replaced(self, live_since: float) -> float:
+        """No later than the live one was committed."""
+        return live_since
+
+    def leftovers(self, folder: str) -> list[Listed]:
+        """None: an object appears whole in its place, or not at all."""
+        return []
+
+    def forget(self, outputs: Iterable[str]) -> None:
+        """Remove the copies of all attempts of these outputs, whatever their stage."""
+        root = scratch(self.store.place())
+        wanted = set(outputs)
+        for folder, names, _ in os.walk(root):
+            for name in wanted.intersection(names):
+                shutil.rmtree(Path(folder, name), ignore_errors=True)
+            names[:] = [name for name in names if name not in wanted]
+
+    def told(self, folder: str) -> AbstractContextManager[None]:
+        """Faults of the disk that has the working copies; the bucket tells its own."""
+        return storage_told(scratch(self.store.place()))
+
+    def _copy(self, key: str) -> Path:
+        return scratch(self.store.place()) / PurePosixPath(key)
+
+    def _fetch(self, key: str, copy: Path) -> None:
+        found = self._listed(key)
+        part = copy.with_name(f".{copy.name}.{secrets.token_hex(4)}.part")
+        try:
+            part.mkdir(parents=True)
+            targets = [part / PurePosixPath(listed.key).relative_to(key) for listed in found]
+            for folder in {target.parent for target in targets}:
+                folder.mkdir(parents=True, exist_ok=True)
+            with concurrent.futures.ThreadPoolExecutor(TRANSFERS) as pool:
+                list(pool.map(self.store.fetch, [listed.key for listed in found], targets))
+            with contextlib.suppress(FileExistsError):  # another thread was faster
+                part.rename(copy)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+    def _listed(self, key: str) -> list[Listed]:
+        found = self.store.under(key)
+        if not found:
+            raise FilesGone(f"{self.store.place(key)} is gone")
+        return found
+
+
+def attempt_files(store: ObjectStore) -> AttemptFiles:
+    """How the attempts of a store are read and written."""
+    return FilesInPlace(store) if isinstance(store, LocalFolder) else FilesOfBucket(store)
+
+
+def attempt_name() -> str:
+    """The name of a new attempt: its time, and what no other has."""
+    return f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"

@@ -1,0 +1,60 @@
+"""A project's own files under input-data, as paths that GDAL and pyogrio open: in their place, or copied from a bucket.
+
+Of a bucket each machine keeps a copy of what it has read, brought up to date when it is asked for. Whoever puts
+objects under input-data of a bucket can make this machine read them, and no more.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from resources.local_folder import LocalFolder
+from resources.object_store import ObjectStore
+from resources.workspaces import local_home
+
+LOOK_SECONDS = 5
+"""For so long a listing of the bucket is believed: a file of labels is asked for by tile after tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFiles:
+    """The files under a key of a project folder. Picklable: workers make their own copies."""
+
+    store: ObjectStore
+    folder: str
+
+    def place(self, name: str = "") -> str:
+        """Where a file lies, for people."""
+        return self.store.place(str(PurePosixPath(self.folder, name)))
+
+    def path(self, name: str) -> Path:
+        """A file by its name, with those beside it that belong to it. It need not exist."""
+        key = PurePosixPath(self.folder, name)
+        if isinstance(self.store, LocalFolder):
+            return self.store.path(str(key))
+        copies = LocalFolder(local_home(self.store.place()))
+        with copies.exclusive(f"{key.parent}/{key.stem}", waiting=lambda: None):
+            self._bring_up_to_date(copies, key)
+        return copies.path(str(key))
+
+    def _bring_up_to_date(self, copies: LocalFolder, key: PurePosixPath) -> None:
+        """The file and its companions: a shapefile is nothing without those of the same stem."""
+        folder = str(key.parent)
+        listing = _versions(self.store, folder, int(time.monotonic() // LOOK_SECONDS))
+        wanted = {name: version for name, version in listing.items() if PurePosixPath(name).stem == key.stem}
+        for name in {path.name for path in copies.path(folder).glob("*") if path.stem == key.stem} - set(wanted):
+            copies.delete(f"{folder}/{name}")
+        for name, version in wanted.items():
+            known = f"{folder}/.{name}.version"
+            if copies.get(known) != version.encode() or not copies.exists(f"{folder}/{name}"):
+                self.store.fetch(f"{folder}/{name}", copies.path(f"{folder}/{name}"))
+                copies.put(known, version.encode())
+
+
+@functools.lru_cache(maxsize=8)
+def _versions(store: ObjectStore, folder: str, moment: int) -> dict[str, str]:
+    """One listing for all who ask within the same moment."""
+    return store.versions(folder)

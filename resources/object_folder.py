@@ -1,0 +1,66 @@
+"""A committed folder in an object store whose files are read in part: Zarr arrays chunk by chunk, small files whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from resources.object_store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFolder:
+    """The objects under a key, like a path as far as readers of arrays need it. `copy` is where a local copy would be.
+
+    Picklable and small: a handle on a tile moves no pixel.
+    """
+
+    store: ObjectStore
+    key: str
+    copy: Path
+
+    def __truediv__(self, name: str | Path) -> ObjectFolder:
+        return ObjectFolder(self.store, f"{self.key}/{Path(name).as_posix()}", self.copy / name)
+
+    def __str__(self) -> str:
+        return self.store.place(self.key)
+
+    def exists(self) -> bool:
+        """Is there anything under the key?"""
+        return self.store.exists(self.key)
+
+    def read_bytes(self) -> bytes:
+        """The object of the key itself. One that is not there is a FileNotFoundError, as with a path."""
+        data = self.store.get(self.key)
+        if data is None:
+            raise FileNotFoundError(str(self))
+        return data
+
+    def read_text(self) -> str:
+        """The same, as text."""
+        return self.read_bytes().decode()
+
+    def chunks(self) -> ObjectChunks:
+        """The objects under the key as a Zarr store."""
+        return ObjectChunks(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectChunks(Mapping[str, bytes]):
+    """A Zarr array's metadata and chunks by their keys, for reading: one get each."""
+
+    folder: ObjectFolder
+
+    def __getitem__(self, key: str) -> bytes:
+        data = self.folder.store.get(f"{self.folder.key}/{key}")
+        if data is None:
+            raise KeyError(key)
+        return data
+
+    def __iter__(self) -> Iterator[str]:
+        start = len(self.folder.key) + 1
+        return (found.key[start:] for found in self.folder.store.under(self.folder.key))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
