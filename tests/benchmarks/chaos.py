@@ -117,7 +117,7 @@ def forget(loaded: LoadedProject, chance: random.Random) -> None:
     for asset in ASSETS:
         for key, record in sorted(store.records(asset).items()) if asset not in AREA else ():
             if chance.random() < FORGOTTEN:
-                store.record_path(asset, key).unlink()
+                Path(store.record_place(asset, key)).unlink()
                 if asset != "tiffs" or chance.random() < 0.5:
                     shutil.rmtree(store.store.path(record.attempt))
 

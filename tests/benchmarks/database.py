@@ -154,7 +154,7 @@ def lose_predictions(loaded: LoadedProject) -> dict[str, int]:
     records = sorted(store.records("predictions"))
     lost = records[:: max(1, len(records) // SCATTERED)][:SCATTERED]
     for tile in lost:
-        store.record_path("predictions", tile).unlink()
+        Path(store.record_place("predictions", tile)).unlink()
     return {"lost": len(lost)}
 
 

@@ -122,7 +122,7 @@ def peak_mb() -> int:
 def forget(store: Any, tile: str) -> None:
     """Delete a tile's records, so that everything is made again."""
     for stage in BEFORE_MODEL:
-        store.record_path(stage, tile).unlink(missing_ok=True)
+        Path(store.record_place(stage, tile)).unlink(missing_ok=True)
 
 
 def _train(loaded: Any) -> None:

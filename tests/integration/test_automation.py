@@ -234,12 +234,12 @@ def test_scattered_failures_share_a_run_across_tiles_that_lack_nothing_and_no_ot
     daemon.launch(("reference",), tuple(names))
     store, walk = tile_store(daemon.loaded), tile_walk(daemon.loaded)
     for name in names[::2]:
-        store.record_path("reference", name).unlink()
+        Path(store.record_place("reference", name)).unlink()
     found = tiles_of(store)
     [retry] = _ranges(walk, found, ("reference",), set(names[::2]))
     assert retry.failed == tuple(names[::2]) and retry.tiles[0] == names[0]
     # A tile in between that was never made is nobody's failure: it is not made along.
-    store.record_path("reference", names[1]).unlink()
+    Path(store.record_place("reference", names[1])).unlink()
     first, *_ = _ranges(walk, found, ("reference",), set(names[::2]))
     assert first.tiles == first.failed == (names[0],)
 

@@ -115,7 +115,7 @@ def test_what_is_published_is_not_asked_for_again(project: Callable[..., Publish
     here.publish()
     before = here.calls()
     here.publish()
-    forgotten = here.store.record_path("byoc_collection", "byoc_collection")
+    forgotten = Path(here.store.record_place("byoc_collection", "byoc_collection"))
     forgotten.unlink()
     assert set(actions(here.publish()).values()) == {"left alone"}
     assert here.calls() == before
@@ -163,7 +163,7 @@ def test_a_map_that_the_area_does_not_reach_is_not_published(project: Callable[.
     numbers = here.publish()
     assert (list(actions(numbers)), numbers["outside_the_area"]) == ([path(WEST)], [EAST])
     (folder / "aoi.geojson").write_text(shapely.to_geojson(shapely.box(20, 52.0, 20.1, 52.02)))
-    here.store.record_path("byoc_collection", "byoc_collection").unlink()
+    Path(here.store.record_place("byoc_collection", "byoc_collection")).unlink()
     with pytest.raises(StoreError, match=r"does not reach the maps of zones 32632, 32633; .*cover_geometry: bounds"):
         here.publish()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ EPSG = 32633
 
 def forget(graph: Any, stage: str, *keys: str) -> None:
     for key in keys:
-        graph.store.record_path(stage, key).unlink()
+        Path(graph.store.record_place(stage, key)).unlink()
 
 
 def three_absent(graph: Any) -> None:

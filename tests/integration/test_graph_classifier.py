@@ -184,7 +184,7 @@ def test_where_tiles_overlap_the_nearer_centre_owns_the_pixel(copied: Callable[.
     for number, tile in enumerate(graph.tiles):
         path = graph.store.live("predictions", tile.name) / "data_timeless/COVER.zarr"
         zarr.open_array(zarr.DirectoryStore(str(path)), mode="r+")[:] = number
-        record = graph.store.record_path("predictions", tile.name)
+        record = Path(graph.store.record_place("predictions", tile.name))
         said = json.loads(record.read_text())
         said["numbers"]["bytes"] = size_of(graph.store.live("predictions", tile.name))
         record.write_text(json.dumps(said))

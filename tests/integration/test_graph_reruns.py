@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -97,7 +98,7 @@ def test_a_run_with_nothing_to_do_launches_nothing(copied: Callable[..., Any]) -
     graph = copied()
     assert all(result.success for result in graph.run())
     assert graph.run() == []
-    graph.store.record_path("byoc_collection", "byoc_collection").unlink()
+    Path(graph.store.record_place("byoc_collection", "byoc_collection")).unlink()
     assert [result.launch.assets for result in graph.run()] == [("byoc_collection",)]
 
 
@@ -109,7 +110,7 @@ def test_a_failed_tile_is_told_with_its_reason_and_no_neighbour_turns_failed(
     key = dg.AssetKey(["fields", "samples"])
     shutil.rmtree(graph.store.live("reference", TILES[2]) / "data_timeless")
     for tile in (TILES[0], TILES[2]):
-        graph.store.record_path("samples", tile).unlink()
+        Path(graph.store.record_place("samples", tile)).unlink()
     assert not all(result.success for result in graph.run("samples"))
     definition = graph.definitions.resolve_asset_graph().get(key).partitions_def
     states = graph.instance.get_status_by_partition(key, TILES, definition)

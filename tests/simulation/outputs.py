@@ -12,7 +12,6 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import SERVICE_FOLDER, tile_store
 from jobs.graph import ASSETS
 from resources.object_store import checksum
-from resources.sweeping import attempts
 from resources.tile_store import OutputRecord, TileStore
 
 Place = tuple[str, str]
@@ -75,10 +74,10 @@ def _stripped(value: Any) -> Any:
 
 
 def _unreferenced(store: TileStore, asset: str) -> Iterator[Path]:
-    live = {store.store.path(record.attempt) for record in store.records(asset).values()}
+    live = {record.attempt for record in store.records(asset).values()}
     folder = store.store.path(store.folder(asset))
     keys = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-    yield from (path for key in keys for path in attempts(store, asset, key) if path not in live)
+    yield from (store.store.path(name) for key in keys for name in store.attempts(asset, key) if name not in live)
 
 
 def _temporary(folder: Path) -> Iterator[Path]:

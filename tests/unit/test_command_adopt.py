@@ -232,7 +232,7 @@ def test_an_eopatch_that_no_longer_fits_the_mapping_says_what_to_do(world: Forei
     outcome = walked(world, tile, "eopatches")["eopatches"]
     assert outcome.status == "failed" and "only its EOPatch was adopted" in outcome.reason
     assert f"delete {tile.name}.json under _commits" in outcome.reason
-    assert Path(tile_store(world.loaded).record_path("tiffs", tile.name)).parts[-2:] == (
+    assert Path(tile_store(world.loaded).record_place("tiffs", tile.name)).parts[-2:] == (
         "_commits",
         f"{tile.name}.json",
     )

@@ -64,23 +64,23 @@ def test_keys_are_sorted_and_leave_out_what_is_hidden(store: LocalFolder) -> Non
     assert list(store.keys("nothing")) == []
 
 
-def test_publish_gives_a_second_name_and_replaces_the_old(store: LocalFolder) -> None:
+def test_a_copy_gives_a_second_name_and_replaces_the_old(store: LocalFolder) -> None:
     for text in (b"one", b"two"):
         store.put(f"maps/{text.decode()}/m.tiff", text)
-        store.publish(store.path(f"maps/{text.decode()}/m.tiff"), "published/m.tiff")
+        store.copy(f"maps/{text.decode()}/m.tiff", "published/m.tiff")
         assert store.get("published/m.tiff") == text
     assert list(store.keys("published")) == ["published/m.tiff"]
     store.delete_folder("maps")
     assert store.get("published/m.tiff") == b"two"
 
 
-def test_publish_copies_where_links_do_not_work(store: LocalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_copies_bytes_where_links_do_not_work(store: LocalFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: object, target: object) -> None:
         raise OSError("no links on this file system")
 
     store.put("a", b"bytes")
     monkeypatch.setattr(os, "link", refuse)
-    store.publish(store.path("a"), "b")
+    store.copy("a", "b")
     assert store.get("b") == b"bytes"
 
 
@@ -147,10 +147,10 @@ def test_a_bucket_is_refused_for_now() -> None:
         open_store("s3://bucket/prefix")
 
 
-def test_publishing_again_leaves_nothing_behind(store: LocalFolder) -> None:
+def test_copying_again_leaves_nothing_behind(store: LocalFolder) -> None:
     store.put("maps/1/map.tiff", b"map")
     for _ in range(2):
-        store.publish(store.path("maps/1/map.tiff"), "maps/map.tiff")
+        store.copy("maps/1/map.tiff", "maps/map.tiff")
     assert sorted(path.name for path in store.path("maps").iterdir()) == ["1", "map.tiff"]
 
 

@@ -51,7 +51,7 @@ def test_a_second_look_reads_what_has_changed_and_nothing_else(store: TileStore)
 
     commit(store, "tile_007", "r2")
     commit(store, "one_more", "r1")
-    store.record_path("features", "tile_008").unlink()
+    Path(store.record_place("features", "tile_008")).unlink()
     found, read = looked_up(store)
     assert sorted(read) == ["one_more.json", "tile_007.json"]
     assert json.loads(found["tile_007.json"])["recipe"] == "r2"
@@ -60,7 +60,7 @@ def test_a_second_look_reads_what_has_changed_and_nothing_else(store: TileStore)
 
 def test_a_record_of_the_same_size_that_was_swapped_in_is_seen(store: TileStore) -> None:
     looked_up(store)
-    path = store.record_path("features", "tile_001")
+    path = Path(store.record_place("features", "tile_001"))
     data = path.read_bytes()
     store.store.put(f"{FOLDER}/tile_001.json", data.replace(b'"r1"', b'"r2"'))
     found, _ = looked_up(store)
@@ -89,7 +89,7 @@ def test_a_stage_that_was_never_made_has_no_records(store: TileStore) -> None:
 
 
 def test_one_record_that_can_not_be_read_stands_in_nobodys_way(store: TileStore) -> None:
-    store.record_path("features", "tile_003").write_bytes(b"{torn")
+    Path(store.record_place("features", "tile_003")).write_bytes(b"{torn")
     records = ListedRecords(store)
     assert records.record("features", "tile_004") is not None
     with pytest.raises(StoreError, match=r"tile_003\.json: not a commit record"):

@@ -104,9 +104,14 @@ def test_kill_9_in_mid_attempt_leaves_the_old_output(store: TileStore) -> None:
     commit(store, "new", "r2")
     assert value(store) == "new"
     assert orphan.exists(), "it may be a writer's that is still at work"
-    os.utime(orphan, (0, time.time() - GRACE_SECONDS - 1))
+    _age(orphan)
     commit(store, "newer", "r3")
     assert not orphan.exists()
+
+
+def _age(attempt: Path) -> None:
+    for path in (*attempt.rglob("*"), attempt):
+        os.utime(path, (0, time.time() - GRACE_SECONDS - 1))
 
 
 def _race(root: Path, name: str, ready: object, results: object) -> None:
@@ -140,8 +145,8 @@ def test_of_two_processes_that_commit_at_once_one_wins(store: TileStore) -> None
 def test_the_replaced_attempt_is_swept_after_its_grace_time(store: TileStore) -> None:
     first = store.store.path(commit(store, "one").attempt)
     second = store.store.path(commit(store, "two", "r2").attempt)
-    os.utime(first, (0, time.time() - GRACE_SECONDS - 1))
-    os.utime(second, (0, time.time() - GRACE_SECONDS - 1))
+    _age(first)
+    _age(second)
     commit(store, "three", "r3")
     assert not first.exists()
     assert second.exists(), "its grace time starts when it is replaced, not when it was written"
