@@ -20,12 +20,13 @@ from eo_assets.assets.training import training_assets
 from eo_assets.errors import ProjectError
 from eo_assets.project import LoadedProject
 from eo_assets.project_file import load_project
-from eo_assets.stages.build import tile_store
+from eo_assets.stages.build import in_bucket, s3_access, tile_store
 from jobs.aoi_sensor import aoi_sensor
 from jobs.automation import automated, automation_sensor
 from jobs.lost_runs import lost_runs_sensor
 from jobs.project_jobs import project_jobs
 from jobs.schedules import retry_schedule
+from resources.dagster_s3 import s3_key, s3_resource
 from resources.io_managers import CogIOManager, EOPatchIOManager, ModelIOManager, TableIOManager, TiffsIOManager
 from resources.local_sentinel_hub.evalscript import inspect_script
 from resources.ray_cluster import RayCluster
@@ -41,7 +42,7 @@ def open_project(name_or_path: str) -> LoadedProject:
 def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: Any) -> dg.Definitions:
     """All assets and jobs of the projects. Keys are prefixed with the project's name, so projects never touch.
 
-    `resource_overrides` replace resources by name: `ray_cluster`, `progress`, the IO managers.
+    `resource_overrides` replace resources by name: `ray_cluster`, `progress`, the IO managers, `<project>_s3`.
     """
     names = [loaded.project.name for loaded in projects]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -57,6 +58,11 @@ def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: A
         "table_io_manager": TableIOManager(stores),
         "model_io_manager": ModelIOManager(stores),
         "cog_io_manager": CogIOManager(stores),
+        **{
+            s3_key(loaded.project.name): s3_resource(s3_access(loaded.project.storage.s3))
+            for loaded in projects
+            if in_bucket(loaded)
+        },
         **resource_overrides,
     }
     builders = (area_assets, cost_assets, tile_assets, training_assets, map_assets, byoc_assets)

@@ -5,6 +5,7 @@ Of a project in a bucket it lies on this machine, see `resources/workspaces.py`;
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import dagster as dg
 
 from eo_assets.pools import pools
 from eo_assets.project import LoadedProject
-from eo_assets.stages.build import project_store
+from eo_assets.stages.build import in_bucket, project_store
 from resources.local_folder import LocalFolder
 from resources.object_store import ObjectStore
 from resources.workspaces import local_home
@@ -55,6 +56,15 @@ storage:
 """
 
 
+COMPUTE_LOGS = """\
+# What runs print, beside the project's own logs in the bucket: every machine's UI shows it.
+compute_logs:
+  module: dagster_aws.s3.compute_log_manager
+  class: S3ComputeLogManager
+  config:
+"""
+
+
 def dagster_home(loaded: LoadedProject) -> Path:
     """The instance's folder, with a configuration in it: that which is there, or a new one.
 
@@ -64,9 +74,24 @@ def dagster_home(loaded: LoadedProject) -> Path:
     home = Path(named) if named else _own_home(project_store(loaded))
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
-        config = CONFIG + (POSTGRES if os.environ.get(POSTGRES_VARIABLE) else "")
+        config = CONFIG + (POSTGRES if os.environ.get(POSTGRES_VARIABLE) else "") + _compute_logs(loaded)
         LocalFolder(home).create("dagster.yaml", config.encode())  # whole at once: another run may be reading it
     return home.resolve()
+
+
+def _compute_logs(loaded: LoadedProject) -> str:
+    """Dagster's own manager of logs in a bucket. It knows no profiles: with one, logs stay on this machine."""
+    s3 = loaded.project.storage.s3
+    if not in_bucket(loaded) or s3.profile:
+        return ""
+    bucket, _, prefix = loaded.project_folder.removeprefix("s3://").partition("/")
+    said = {
+        "bucket": bucket,
+        "prefix": "/".join(part for part in (prefix, loaded.project.folder("logs"), "dagster") if part),
+        "endpoint_url": s3.endpoint,
+        "region": s3.region,
+    }
+    return COMPUTE_LOGS + "".join(f"    {key}: {json.dumps(value)}\n" for key, value in said.items() if value)
 
 
 def _own_home(store: ObjectStore) -> Path:

@@ -27,8 +27,10 @@ from eo_assets.core.uploads import (
 )
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
-from eo_assets.stages.build import tile_store
+from eo_assets.stages.build import in_bucket, tile_store
 from jobs.project_jobs import UNFINISHED_RUNS
+from resources.dagster_s3 import matching_with, s3_key
+from resources.object_store import Matching
 from resources.vector_files import area_digest, area_of, content_of
 
 LARGE_BYTES = 64_000_000
@@ -58,6 +60,7 @@ def aoi_sensor(loaded: LoadedProject) -> dg.SensorDefinition:
         name=f"{project}_aoi_files",
         job_name=f"{project}_area",
         minimum_interval_seconds=settings.seconds,
+        required_resource_keys={s3_key(project)} if in_bucket(loaded) else None,
         default_status=dg.DefaultSensorStatus.RUNNING if settings.enabled else dg.DefaultSensorStatus.STOPPED,
         description=f"Starts {project}_area when the vector files under input-data change the area.",
     )
@@ -66,7 +69,14 @@ def aoi_sensor(loaded: LoadedProject) -> dg.SensorDefinition:
             context.instance.get_runs_count(dg.RunsFilter(job_name=f"{project}_area", statuses=list(UNFINISHED_RUNS)))
             > 0
         )
-        found = look_at_files(loaded, context.instance, memory_from_json(context.cursor), under_way=under_way)
+        client = getattr(context.resources, s3_key(project)).get_client() if in_bucket(loaded) else None
+        found = look_at_files(
+            loaded,
+            context.instance,
+            memory_from_json(context.cursor),
+            under_way=under_way,
+            matching=matching_with(client, loaded.project_folder) if client else None,
+        )
         for line in found.told:
             context.log.info(line)
         return dg.SensorResult(
@@ -79,9 +89,16 @@ def aoi_sensor(loaded: LoadedProject) -> dg.SensorDefinition:
     return aoi_files
 
 
-def look_at_files(loaded: LoadedProject, instance: dg.DagsterInstance, before: Memory, *, under_way: bool) -> Look:
-    """Look at the files of the area once. `under_way`: is the area being made right now?"""
-    listed = {found.name: found for found in listed_files(loaded)}
+def look_at_files(
+    loaded: LoadedProject,
+    instance: dg.DagsterInstance,
+    before: Memory,
+    *,
+    under_way: bool,
+    matching: Matching | None = None,
+) -> Look:
+    """Look at the files of the area once. `under_way`: is the area being made right now? `matching`: how to list."""
+    listed = {found.name: found for found in listed_files(loaded, matching)}
     files, settled = look(before.files, {name: found.version for name, found in listed.items()})
     committed = committed_files(loaded)
     known = {file.content for file in committed.values()}

@@ -183,7 +183,7 @@ class FilesOfBucket:
     def blocks(self, key: str) -> Path | ObjectFolder:
         """The copy if there is one, else the objects: only what is read is moved."""
         copy = self._copy(key)
-        return copy if copy.exists() else ObjectFolder(self.store, key, self._copy(key))
+        return copy if copy.exists() else ObjectFolder(self.store, key)
 
     def size(self, key: str) -> int:
         """Bytes in the bucket, from one listing."""

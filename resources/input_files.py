@@ -36,22 +36,30 @@ class InputFiles:
         if isinstance(self.store, LocalFolder):
             return self.store.path(str(key))
         copies = LocalFolder(local_home(self.store.place()))
-        with copies.exclusive(f"{key.parent}/{key.stem}", waiting=lambda: None):
-            self._bring_up_to_date(copies, key)
+        with copies.exclusive(str(key), waiting=lambda: None):
+            _bring_up_to_date(self.store, copies, key)
         return copies.path(str(key))
 
-    def _bring_up_to_date(self, copies: LocalFolder, key: PurePosixPath) -> None:
-        """The file and its companions: a shapefile is nothing without those of the same stem."""
-        folder = str(key.parent)
-        listing = _versions(self.store, folder, int(time.monotonic() // LOOK_SECONDS))
-        wanted = {name: version for name, version in listing.items() if PurePosixPath(name).stem == key.stem}
-        for name in {path.name for path in copies.path(folder).glob("*") if path.stem == key.stem} - set(wanted):
-            copies.delete(f"{folder}/{name}")
-        for name, version in wanted.items():
-            known = f"{folder}/.{name}.version"
-            if copies.get(known) != version.encode() or not copies.exists(f"{folder}/{name}"):
-                self.store.fetch(f"{folder}/{name}", copies.path(f"{folder}/{name}"))
-                copies.put(known, version.encode())
+    def leaves(self, name: str) -> bool:
+        """Does a link lead out of the folder? Whoever may put files there need not be shown what lies elsewhere."""
+        if not isinstance(self.store, LocalFolder):
+            return False
+        return not self.path(name).resolve().is_relative_to(self.store.path(self.folder).resolve())
+
+
+def _bring_up_to_date(store: ObjectStore, copies: LocalFolder, key: PurePosixPath) -> None:
+    """The file and its companions: a shapefile is nothing without those of the same stem."""
+    folder = "" if key.parent == PurePosixPath() else key.parent.as_posix()
+    listing = _versions(store, folder, int(time.monotonic() // LOOK_SECONDS))
+    wanted = {name: version for name, version in listing.items() if PurePosixPath(name).stem == key.stem}
+    there = {path.name for path in copies.path(folder).glob("[!.]*") if path.stem == key.stem}
+    for name in there - set(wanted):
+        copies.delete(str(key.with_name(name)))
+    for name, version in wanted.items():
+        own, known = str(key.with_name(name)), str(key.with_name(f".{name}.version"))
+        if name not in there or copies.get(known) != version.encode():
+            store.fetch(own, copies.path(own))
+            copies.put(known, version.encode())
 
 
 @functools.lru_cache(maxsize=8)

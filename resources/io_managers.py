@@ -1,7 +1,7 @@
 """The committed outputs as Dagster sees them: what `defs.load_asset_value` and a user's own assets are handed.
 
 Our assets commit their outputs themselves, on workers; these IO managers read through the same records, and commit what
-a user's own asset returns. Inputs are lazy: an EOPatch reads an array when it is touched, a COG is a path.
+a user's own asset returns. Inputs are lazy: an EOPatch reads an array when it is touched, a COG is a handle that opens.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from eo_assets.core.model import Signature
 from eo_assets.core.recipe import fingerprint
 from eo_assets.errors import StoreError
 from resources.object_store import checksum
-from resources.tile_store import TileStore
+from resources.raster_file import RasterFile, raster_files
+from resources.tile_store import OutputRecord, TileStore
 
 Context = dg.InputContext | dg.OutputContext
 
@@ -39,8 +40,8 @@ class StoreIOManager(dg.IOManager):
         """`stores` by the project's name, the first part of an asset key."""
         self._stores = stores
 
-    def read(self, folder: Path) -> Any:
-        """A committed folder as the value that a downstream asset gets."""
+    def read(self, store: TileStore, record: OutputRecord) -> Any:
+        """A committed output as the value that a downstream asset gets."""
         raise NotImplementedError
 
     def write(self, folder: Path, value: Any) -> None:
@@ -51,11 +52,11 @@ class StoreIOManager(dg.IOManager):
         """The value of one partition (or of an asset without any), or a dict by partition key."""
         store, stage = self._place(context)
         if not context.has_asset_partitions:
-            return self.read(store.live(stage, stage))
+            return self.read(store, store.live_record(stage, stage))
         keys = list(context.asset_partition_keys)
         if len(keys) == 1:
-            return self.read(store.live(stage, keys[0]))
-        return {key: self.read(store.live(stage, key)) for key in keys}
+            return self.read(store, store.live_record(stage, keys[0]))
+        return {key: self.read(store, store.live_record(stage, key)) for key in keys}
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Commit the value of a user's own asset, or a dict of values by partition key; None was committed already."""
@@ -84,11 +85,11 @@ class StoreIOManager(dg.IOManager):
 class EOPatchIOManager(StoreIOManager):
     """EOPatches, loaded lazily. A user's asset over tiles may return an EOPatch, or a dict of them by tile."""
 
-    def read(self, folder: Path) -> Any:
-        """An `eolearn.core.EOPatch`."""
+    def read(self, store: TileStore, record: OutputRecord) -> Any:
+        """An `eolearn.core.EOPatch`; its `blocks(kind, name)` reads parts of an array."""
         from resources.eolearn_bridge import load_eopatch
 
-        return load_eopatch(folder)
+        return load_eopatch(store.blocks(record))
 
     def write(self, folder: Path, value: Any) -> None:
         """Save an EOPatch with eo-learn, as Zarr."""
@@ -98,14 +99,13 @@ class EOPatchIOManager(StoreIOManager):
 
 
 class TiffsIOManager(StoreIOManager):
-    """What the service delivered for a tile: the path of each GeoTIFF by its output, and `userdata` as plain values."""
+    """What the service delivered for a tile: each GeoTIFF by its output, and `userdata` as plain values."""
 
-    def read(self, folder: Path) -> dict[str, Any]:
-        """Paths for rasterio to open, and the values of `userdata.json`."""
-        files = sorted(path for path in folder.iterdir() if path.suffix in (".tif", ".tiff"))
-        tiffs: dict[str, Any] = {path.stem: path for path in files}
-        userdata = folder / "userdata.json"
-        return {**tiffs, "userdata": json.loads(userdata.read_text())} if userdata.exists() else tiffs
+    def read(self, store: TileStore, record: OutputRecord) -> dict[str, Any]:
+        """`RasterFile`s, and the values of `userdata.json`."""
+        tiffs: dict[str, Any] = {raster.stem: raster for raster in raster_files(store, record)}
+        userdata = store.file(record, "userdata.json")
+        return tiffs if userdata is None else {**tiffs, "userdata": json.loads(userdata)}
 
 
 class TableIOManager(StoreIOManager):
@@ -115,8 +115,9 @@ class TableIOManager(StoreIOManager):
     `.parquet` a DataFrame.
     """
 
-    def read(self, folder: Path) -> Any:
+    def read(self, store: TileStore, record: OutputRecord) -> Any:
         """The value of the folder's only file, or of each."""
+        folder = store.path(record)
         values = {
             path.stem: _READERS[path.suffix](path) for path in sorted(folder.iterdir()) if path.suffix in _READERS
         }
@@ -133,21 +134,22 @@ class TableIOManager(StoreIOManager):
 class ModelIOManager(StoreIOManager):
     """The model with its signature and metrics."""
 
-    def read(self, folder: Path) -> TrainedModel:
+    def read(self, store: TileStore, record: OutputRecord) -> TrainedModel:
         """A `TrainedModel`."""
         import lightgbm
 
+        folder = store.path(record)
         signature = Signature.from_json(json.loads((folder / "signature.json").read_text()))
         metrics = json.loads((folder / "metrics.json").read_text())
         return TrainedModel(lightgbm.Booster(model_file=str(folder / "model.txt")), signature, metrics)
 
 
 class CogIOManager(StoreIOManager):
-    """Maps: the path of the COG, for rasterio to open."""
+    """Maps: the COG, for rasterio to open."""
 
-    def read(self, folder: Path) -> Path:
-        """The path of the folder's GeoTIFF."""
-        return next(folder.glob("*.tiff"))
+    def read(self, store: TileStore, record: OutputRecord) -> RasterFile:
+        """The output's GeoTIFF."""
+        return raster_files(store, record)[0]
 
 
 def _read_npy(path: Path) -> Any:

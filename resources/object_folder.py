@@ -11,17 +11,13 @@ from resources.object_store import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class ObjectFolder:
-    """The objects under a key, like a path as far as readers of arrays need it. `copy` is where a local copy would be.
-
-    Picklable and small: a handle on a tile moves no pixel.
-    """
+    """The objects under a key, like a path as far as readers of arrays need it. Picklable: a handle moves no pixel."""
 
     store: ObjectStore
     key: str
-    copy: Path
 
     def __truediv__(self, name: str | Path) -> ObjectFolder:
-        return ObjectFolder(self.store, f"{self.key}/{Path(name).as_posix()}", self.copy / name)
+        return ObjectFolder(self.store, f"{self.key}/{Path(name).as_posix()}")
 
     def __str__(self) -> str:
         return self.store.place(self.key)
@@ -41,6 +37,11 @@ class ObjectFolder:
         """The same, as text."""
         return self.read_bytes().decode()
 
+    def names(self) -> set[str]:
+        """The names of all files, relative to the key."""
+        start = len(self.key) + 1
+        return {found.key[start:] for found in self.store.under(self.key)}
+
     def chunks(self) -> ObjectChunks:
         """The objects under the key as a Zarr store."""
         return ObjectChunks(self)
@@ -59,8 +60,7 @@ class ObjectChunks(Mapping[str, bytes]):
         return data
 
     def __iter__(self) -> Iterator[str]:
-        start = len(self.folder.key) + 1
-        return (found.key[start:] for found in self.folder.store.under(self.folder.key))
+        return iter(self.folder.names())
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

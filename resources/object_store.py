@@ -28,6 +28,10 @@ class Listed:
     modified: float = 0.0
 
 
+Matching = Callable[[str], list[Listed]]
+"""Lists the objects that a glob means, see `ObjectStore.matching`."""
+
+
 class ObjectStore(Protocol):
     """Whole objects under keys. Small, immutable and picklable, without secrets; several processes use one at a time.
 

@@ -18,7 +18,7 @@ from eo_assets.errors import AreaError, StorageRefused, TransientError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import beside_project_file, input_files, tile_store
 from resources.input_files import InputFiles
-from resources.object_store import Listed
+from resources.object_store import Listed, Matching
 from resources.vector_files import Area, AreaFile, area_of, read_area_file, without_sidecars
 
 FILES_FILE = "sources/files.geojson"
@@ -45,8 +45,8 @@ class ListedFile:
 
     @property
     def leaves_folder(self) -> bool:
-        """Does a link lead out of the folder? Whoever may put files there need not be shown what lies elsewhere."""
-        return not self.files.path(self.name).resolve().is_relative_to(self.files.path("").resolve())
+        """Does a link lead out of the folder?"""
+        return self.files.leaves(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +70,23 @@ class FoundArea:
     unreadable: tuple[Unreadable, ...] = ()
 
 
-def listed_files(loaded: LoadedProject) -> list[ListedFile]:
-    """The files that match area.files, by name: of the project folder, or else of those beside the project file."""
-    return _listed(input_files(loaded), loaded.project.area.files) or _files_beside(loaded)
+def listed_files(loaded: LoadedProject, matching: Matching | None = None) -> list[ListedFile]:
+    """The files that match area.files, by name: of the project folder, or else of those beside the project file.
+
+    `matching` is another way of listing the project folder.
+    """
+    files, pattern = input_files(loaded), loaded.project.area.files
+    return _listed(files, pattern, matching or files.store.matching) or _files_beside(loaded)
 
 
 def _files_beside(loaded: LoadedProject) -> list[ListedFile]:
-    return _listed(beside_project_file(loaded), loaded.project.area.files)
+    files = beside_project_file(loaded)
+    return _listed(files, loaded.project.area.files, files.store.matching)
 
 
-def _listed(files: InputFiles, pattern: str) -> list[ListedFile]:
+def _listed(files: InputFiles, pattern: str, matching: Matching) -> list[ListedFile]:
     start = len(files.folder) + 1
-    listed = {Path(found.key[start:]): found for found in files.store.matching(f"{files.folder}/{pattern}")}
+    listed = {Path(found.key[start:]): found for found in matching(f"{files.folder}/{pattern}")}
     return [
         ListedFile(files, path.as_posix(), listed[path].size, _version(listed, path))
         for path in without_sidecars(list(listed))

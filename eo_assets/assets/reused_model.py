@@ -6,16 +6,17 @@ import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from eo_assets.core.model_file import features_of
 from eo_assets.core.signature import Signature
 from eo_assets.errors import EoAssetsError, ModelError, StorageRefused, StoreError
 from eo_assets.project import LoadedProject, ModelHome
-from eo_assets.stages.build import tile_store
+from eo_assets.stages.build import project_store, s3_access, tile_store
 from eo_assets.stages.predictions import MODEL_FILE, SIGNATURE_FILE
 from eo_assets.stages.signature import expected_signature, feature_names
+from resources.input_files import InputFiles
 from resources.stores import open_store
 from resources.tile_store import TileStore
 
@@ -107,7 +108,7 @@ def _origin(loaded: LoadedProject) -> dict[str, str]:
         return {"source": str(_named_file(loaded))}
     return {
         "source_project": f"{home.project} {home.year}",
-        "source_folder": str(Path(home.project_folder) / home.folder),
+        "source_folder": f"{home.project_folder}/{home.folder}",
     }
 
 
@@ -138,8 +139,12 @@ def misfit(loaded: LoadedProject, model: Signature) -> str | None:
 
 
 def _named_file(loaded: LoadedProject) -> Path:
-    model = tile_store(loaded).store.path(str(loaded.project.model.source))
-    return model / MODEL_FILE if model.is_dir() else model
+    """A file of the project folder, or the model in a folder of it: with its signature, which lies beside it."""
+    store, source = project_store(loaded), PurePosixPath(str(loaded.project.model.source))
+    name = source / MODEL_FILE if store.exists(str(source / MODEL_FILE)) else source
+    files = InputFiles(store, "")
+    files.path(str(name.with_name(SIGNATURE_FILE)))
+    return files.path(str(name))
 
 
 def _of_file(loaded: LoadedProject) -> ReusedModel:
@@ -159,12 +164,12 @@ def _files(loaded: LoadedProject, model: Path, told: Mapping[str, Any] | None = 
 
 def _of_project(loaded: LoadedProject, home: ModelHome) -> ReusedModel:
     """The live model of another project. Nothing is written there, not even who the folder belongs to."""
-    store = TileStore(open_store(home.project_folder), home.project, {"model": home.folder})
+    store = TileStore(open_store(home.project_folder, s3_access(home.s3)), home.project, {"model": home.folder})
     train = f"eo-assets run {home.file} --only model"
     try:
         record, owner = store.record("model", "model"), store.owner("model")
         if record is None or owner != f"{home.project} {home.year}":
-            of = f" of its own ({store.store.path(home.folder)} belongs to {owner})" if record is not None else ""
+            of = f" of its own ({store.store.place(home.folder)} belongs to {owner})" if record is not None else ""
             raise ModelError(
                 f"{_key(loaded)}: {home.project} {home.year} has no model{of} yet; train it first: {train}"
             )

@@ -53,6 +53,11 @@ def project_store(loaded: LoadedProject) -> ObjectStore:
     return open_store(loaded.project_folder, s3_access(loaded.project.storage.s3))
 
 
+def in_bucket(loaded: LoadedProject) -> bool:
+    """Is the project folder a prefix of a bucket?"""
+    return "://" in loaded.project_folder
+
+
 def s3_access(settings: S3Settings) -> S3Access:
     """How a bucket is reached, as the project file says."""
     return S3Access(settings.endpoint, settings.region, settings.profile, settings.addressing)
@@ -77,7 +82,7 @@ def sentinel_hub(loaded: LoadedProject, name: str) -> SentinelHub:
         "own_pace": _pace(service),
     }
     if not service.local:
-        bucket = loaded.project_folder if "://" in loaded.project_folder else None
+        bucket = loaded.project_folder if in_bucket(loaded) else None
         delivery = Delivery(service.delivery or "role", bucket, service.iam_role_arn, service.bucket_region)
         return SentinelHub(name, service.base_url, service.token_url, delivery=delivery, **common)
     root = Path(loaded.project_folder)

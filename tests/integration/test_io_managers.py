@@ -66,7 +66,9 @@ def test_training_data_and_model(fields: Any) -> None:
 
 def test_a_map_is_the_path_of_its_file_and_the_collection_says_where_it_is(fields: Any) -> None:
     path = fields.load("maps", "32633")
-    assert isinstance(path, Path) and path.name == "utm32633_result.tiff" and path.exists()
+    assert path.name == "utm32633_result.tiff" and Path(path).exists()
+    with path.open() as tiff:
+        assert tiff.crs.to_epsg() == 32633
     collection = fields.load("byoc_collection")
     assert collection["name"] == "fields" and collection["tiles"][0]["status"] == "INGESTED"
 

@@ -1,0 +1,58 @@
+"""A GeoTIFF of a committed output as users are handed it: a handle that moves nothing until it is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from resources.bucket import Bucket
+from resources.gdal_s3 import gdal_env, gdal_path
+from resources.tile_store import OutputRecord, TileStore
+
+
+@dataclass(frozen=True, slots=True)
+class RasterFile(os.PathLike[str]):
+    """`rasterio.open(handle)` takes it for a path: of a bucket, that of a copy of the whole file on this machine.
+
+    `open` reads the blocks that are asked for and no more, wherever the file lies.
+    """
+
+    store: TileStore
+    record: OutputRecord
+    name: str
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def place(self) -> str:
+        """Where it lies: a path, or `s3://bucket/key`."""
+        return f"{self.store.place(self.record)}/{self.name}"
+
+    def __fspath__(self) -> str:
+        return str(self.store.path(self.record) / self.name)
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        """A rasterio dataset, for the length of a `with` block."""
+        import rasterio
+
+        bucket = self.store.store
+        if not isinstance(bucket, Bucket):
+            with rasterio.open(self) as dataset:
+                yield dataset
+        else:
+            with gdal_env(bucket.connection.access), rasterio.open(gdal_path(self.place)) as dataset:
+                yield dataset
+
+
+def raster_files(store: TileStore, record: OutputRecord) -> list[RasterFile]:
+    """The GeoTIFFs directly in an output, by name."""
+    names = (PurePosixPath(key) for key in store.store.keys(record.attempt))
+    return [RasterFile(store, record, path.name) for path in names if path.suffix in (".tif", ".tiff")]
