@@ -34,6 +34,9 @@ GRPC = 10_000
 READY_S = 60
 """Seconds until a server counts as failed; 3 to 7 are usual."""
 
+STOP_S = 3
+"""Seconds that it is given to end by itself; it waits for idle connections longer than that."""
+
 VOLUME_MB = 256
 ROLES = ("master", "volume", "filer", "s3")
 
@@ -128,9 +131,12 @@ class Seaweed:
         data.mkdir(exist_ok=True)
         return [
             str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server",
-            f"-ip={HOST}", f"-ip.bind={HOST}", f"-dir={data}", f"-master.volumeSizeLimitMB={VOLUME_MB}",
-            "-volume.max=100", "-master.telemetry=false", "-filer=true", "-s3", f"-s3.config={identities}",
-            "-s3.iam=false", *(f"-{role}.port={port}" for role, port in self.ports.items()),
+            f"-ip={HOST}", f"-ip.bind={HOST}", f"-dir={data}",
+            f"-master.volumeSizeLimitMB={VOLUME_MB}", "-master.telemetry=false",
+            "-volume.max=100", "-volume.preStopSeconds=0", "-filer=true",
+            "-s3", f"-s3.config={identities}", "-s3.iam=false", "-s3.autoCreateBucket=false",
+            "-s3.port.iceberg=0", "-s3.port.lance=0",  # on fixed ports otherwise, and a second server ends
+            *(f"-{role}.port={port}" for role, port in self.ports.items()),
         ]  # fmt: skip
 
     def _wait(self) -> None:
@@ -165,7 +171,7 @@ class Seaweed:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, kind)  # its own group: no one else's process is in it
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
+                process.wait(STOP_S)
                 return
 
 
