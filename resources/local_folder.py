@@ -9,14 +9,12 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from eo_assets.errors import StoreError
+from resources.object_keys import checked_key, hidden, joined, unfinished
 from resources.object_store import Listed
 from resources.storage_faults import storage_told
-
-UNFINISHED = frozenset({".part", ".partial", ".crdownload", ".filepart", ".tmp"})
-"""Suffixes of what browsers and copying programs have not finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +28,7 @@ class LocalFolder:
 
     def path(self, key: str) -> Path:
         """Where the object lies. A key that leaves the root is a StoreError."""
-        parts = PurePosixPath(key)
-        if parts.is_absolute() or ".." in parts.parts:
-            raise StoreError(f"{self.root}: key {key!r} leaves the project folder; use a relative path without `..`")
-        return self.root / parts
+        return self.root / checked_key(key, self.root)
 
     def place(self, key: str = "") -> str:
         """The path of an object, as text."""
@@ -145,7 +140,7 @@ class LocalFolder:
                 names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return [f"{prefix}/{name}" for name in names if not name.startswith(".")]
+        return [joined(prefix, name) for name in names if not name.startswith(".")]
 
     def hidden(self, prefix: str) -> list[Listed]:
         """The hidden files directly under a prefix: locks, and what is being written."""
@@ -165,7 +160,7 @@ class LocalFolder:
         """The keys of the objects directly under a prefix, sorted; locks and temporary files are left out."""
         folder = self.path(prefix)
         names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        return (f"{prefix}/{name}" for name in names if not name.startswith("."))
+        return (joined(prefix, name) for name in names if not name.startswith("."))
 
     def versions(self, prefix: str) -> dict[str, str]:
         """The names of the objects directly under a prefix, with what changes whenever one is replaced: one listing."""
@@ -181,9 +176,8 @@ class LocalFolder:
         """The objects whose keys match a glob, sorted; hidden ones, and what is still being copied, are left out."""
         found = []
         for path in sorted(self.root.glob(pattern)):
-            key = path.relative_to(self.root)
-            hidden = any(part.startswith(".") for part in key.parts)
-            if hidden or path.suffix in UNFINISHED or path.name.endswith("~") or not path.is_file():
+            key = path.relative_to(self.root).as_posix()
+            if hidden(key) or unfinished(key) or not path.is_file():
                 continue
             found.append(self._listed(path))
         return found

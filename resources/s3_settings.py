@@ -1,0 +1,148 @@
+"""What S3Access leaves open, settled by the environment and the AWS configuration: endpoint, region, credentials.
+
+Credentials live in botocore's objects, in this process only: nothing here is pickled, shown or logged.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import os
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from eo_assets.errors import StorageRefused
+from resources.s3_access import S3Access
+
+FALLBACK_REGION = "us-east-1"
+"""What servers other than AWS call their only region."""
+
+HANDED_OUT = dt.timedelta(minutes=9)
+"""How long credentials are used until the chain is asked again: botocore renews its own 10 minutes before their end."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Settings:
+    """Where requests go. `endpoint` None is AWS; it holds no user info."""
+
+    endpoint: str | None
+    region: str
+    virtual: bool
+
+    @property
+    def server(self) -> str:
+        """For messages."""
+        return self.endpoint or f"AWS S3 in {self.region}"
+
+
+class FrozenKey(Protocol):
+    """A key of this moment."""
+
+    access_key: str
+    secret_key: str
+    token: str | None
+
+
+class Session(Protocol):
+    """What is used of a botocore session; botocore has no types."""
+
+    def get_credentials(self) -> Credentials | None: ...
+    def get_scoped_config(self) -> dict[str, object]: ...
+
+
+class Credentials(Protocol):
+    """What is used of botocore's credentials: they renew themselves where the chain can."""
+
+    def get_frozen_credentials(self) -> FrozenKey: ...
+
+
+def settings(access: S3Access) -> S3Settings:
+    """Endpoint, region and addressing: what `access` says, else the environment, else the profile."""
+    profile = _profile(access.profile, os.getpid(), os.environ.get("AWS_PROFILE"))
+    endpoint = access.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = _checked(endpoint or profile.get("endpoint_url"))
+    region = access.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    addressing = access.addressing or ("virtual" if endpoint is None else "path")
+    return S3Settings(endpoint, region or profile.get("region") or FALLBACK_REGION, addressing == "virtual")
+
+
+def credentials(access: S3Access) -> Credentials:
+    """Credentials of the AWS chain or of the named profile. None found is a StorageRefused."""
+    import botocore.exceptions
+
+    try:
+        found = _session(access.profile).get_credentials()
+    except botocore.exceptions.ProfileNotFound:
+        raise _no_profile(access) from None
+    except botocore.exceptions.BotoCoreError as error:
+        raise StorageRefused(f"AWS credentials can't be read ({type(error).__name__}); {_WHERE}") from None
+    if found is None:
+        named = f"profile {access.profile} holds no credentials" if access.profile else "no AWS credentials were found"
+        raise StorageRefused(f"{named}; {_WHERE}")
+    return found
+
+
+@dataclass(frozen=True)
+class Handing:
+    """Credentials as obstore asks for them, again and again."""
+
+    source: Credentials
+
+    def __call__(self) -> dict[str, object]:
+        """A key of this moment, with when to ask again."""
+        until = dt.datetime.now(dt.UTC) + HANDED_OUT
+        key = self.source.get_frozen_credentials()
+        return {
+            "access_key_id": key.access_key,
+            "secret_access_key": key.secret_key,
+            "token": key.token,
+            "expires_at": until,
+        }
+
+    def __repr__(self) -> str:
+        return "Handing()"
+
+
+_WHERE = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or name a profile under storage.s3.profile, "
+    "or give the machine a role"
+)
+
+
+def _session(profile: str | None) -> Session:
+    import botocore.session
+
+    session: Session = botocore.session.Session(profile=profile)
+    return session
+
+
+@functools.lru_cache(maxsize=16)
+def _profile(name: str | None, process: int, environment: str | None) -> dict[str, str]:
+    """The plain settings of a profile; none that is named is a StorageRefused, none at all is nothing."""
+    import botocore.exceptions
+
+    try:
+        config = _session(name).get_scoped_config()
+    except botocore.exceptions.ProfileNotFound:
+        raise _no_profile(S3Access(profile=name or environment)) from None
+    return {key: value for key in ("endpoint_url", "region") if isinstance(value := config.get(key), str)}
+
+
+def _no_profile(access: S3Access) -> StorageRefused:
+    return StorageRefused(
+        f"AWS profile {access.profile} does not exist; add it to ~/.aws/config (or the file that AWS_CONFIG_FILE "
+        "names), or name another under storage.s3.profile or in AWS_PROFILE"
+    )
+
+
+def _checked(endpoint: str | None) -> str | None:
+    if endpoint is None:
+        return None
+    url = urlsplit(endpoint)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None or url.query:
+        raise StorageRefused(
+            f"the S3 endpoint (storage.s3.endpoint or AWS_ENDPOINT_URL_S3), {url.scheme or 'no scheme'}://"
+            f"{url.hostname or ''}, is no plain address; write it as https://host or http://host:port"
+        )
+    return endpoint.rstrip("/")
