@@ -14,10 +14,9 @@ import dagster as dg
 
 from eo_assets.pools import pools
 from eo_assets.project import LoadedProject
-from eo_assets.stages.build import in_bucket, project_store
+from eo_assets.stages.build import in_bucket
 from resources.local_folder import LocalFolder
-from resources.object_store import ObjectStore
-from resources.workspaces import local_home
+from resources.workspaces import machine_folder
 
 POSTGRES_VARIABLE = "EO_ASSETS_POSTGRES_URL"
 
@@ -71,7 +70,7 @@ def dagster_home(loaded: LoadedProject) -> Path:
     A new one keeps events in SQLite beside it, or in Postgres if EO_ASSETS_POSTGRES_URL says where.
     """
     named = os.environ.get("DAGSTER_HOME")
-    home = Path(named) if named else _own_home(project_store(loaded))
+    home = Path(named) if named else machine_folder(loaded.project_folder) / ".dagster"
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
         config = CONFIG + (POSTGRES if os.environ.get(POSTGRES_VARIABLE) else "") + _compute_logs(loaded)
@@ -92,11 +91,6 @@ def _compute_logs(loaded: LoadedProject) -> str:
         "region": s3.region,
     }
     return COMPUTE_LOGS + "".join(f"    {key}: {json.dumps(value)}\n" for key, value in said.items() if value)
-
-
-def _own_home(store: ObjectStore) -> Path:
-    """In a local project folder; a database does not lie in a bucket."""
-    return store.path(".dagster") if isinstance(store, LocalFolder) else local_home(store.place()) / "dagster"
 
 
 def open_instance(*projects: LoadedProject) -> dg.DagsterInstance:

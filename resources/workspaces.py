@@ -31,6 +31,11 @@ def local_home(place: str) -> Path:
     return home() / f"{place.rpartition('/')[2] or 'project'}-{digest}"
 
 
+def machine_folder(project_folder: str) -> Path:
+    """Where a project keeps what does not lie in a bucket: in its folder, or, of a bucket, on this machine."""
+    return local_home(project_folder) if "://" in project_folder else Path(project_folder)
+
+
 def scratch(place: str) -> Path:
     """Where this process keeps working copies of a project's files. It goes when the process ends.
 

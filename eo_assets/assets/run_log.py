@@ -11,9 +11,8 @@ import dagster as dg
 
 from eo_assets.assets.alive import show_alive
 from eo_assets.project import LoadedProject
-from eo_assets.stages.build import project_store
-from resources.local_folder import LocalFolder
-from resources.workspaces import local_home
+from eo_assets.stages.build import in_bucket, project_store
+from resources.workspaces import machine_folder
 
 RUN_TAG = "eo-assets/run"
 """Runs that belong together carry one name in this tag; a run without it is named by its Dagster id."""
@@ -24,8 +23,7 @@ LOGGERS = ("eo_assets", "resources")
 
 def log_folder(loaded: LoadedProject, run: str) -> Path:
     """Where the log and the report of a run are written."""
-    store, key = project_store(loaded), _key(loaded, run)
-    return store.path(key) if isinstance(store, LocalFolder) else local_home(store.place()) / key
+    return machine_folder(loaded.project_folder) / _key(loaded, run)
 
 
 def log_place(loaded: LoadedProject, run: str, name: str) -> str:
@@ -35,9 +33,9 @@ def log_place(loaded: LoadedProject, run: str, name: str) -> str:
 
 def keep_log(loaded: LoadedProject, run: str, name: str) -> None:
     """Put a file of a run where it is found, if it was written elsewhere."""
-    store, file = project_store(loaded), log_folder(loaded, run) / name
-    if not isinstance(store, LocalFolder) and file.exists():
-        store.put_file(f"{_key(loaded, run)}/{name}", file)
+    file = log_folder(loaded, run) / name
+    if in_bucket(loaded) and file.exists():
+        project_store(loaded).put_file(f"{_key(loaded, run)}/{name}", file)
 
 
 def _key(loaded: LoadedProject, run: str) -> str:

