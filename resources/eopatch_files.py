@@ -98,9 +98,7 @@ def open_array(folder: Path | ObjectFolder, kind: str, name: str) -> zarr.Array:
     """An array for reading by blocks, as every other reader sees it: of a bucket, each block is one get."""
     path = folder / kind / f"{name}.zarr"
     try:
-        store = (
-            zarr.storage.KVStore(path.chunks()) if isinstance(path, ObjectFolder) else zarr.DirectoryStore(str(path))
-        )
+        store = path.chunks() if isinstance(path, ObjectFolder) else zarr.DirectoryStore(str(path))
         array = zarr.open_array(store, mode="r")
     except zarr.errors.ArrayNotFoundError:
         raise StoreError(f"{path} does not exist; the EOPatch in {folder} has no {kind}/{name}") from None
