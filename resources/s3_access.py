@@ -1,4 +1,4 @@
-"""How buckets are reached: endpoint, region, profile, addressing. Never secrets: those are found when a call is made."""
+"""How buckets are reached: endpoint, region, profile, addressing. Never secrets: they are found when a call is made."""
 
 from __future__ import annotations
 
