@@ -150,7 +150,9 @@ def _config(bucket: str, found: S3Settings) -> dict[str, object]:
     config: dict[str, object] = {"region": found.region, "virtual_hosted_style_request": found.virtual}
     if found.endpoint is not None:
         scheme, _, host = found.endpoint.partition("://")
-        config["endpoint"] = f"{scheme}://{bucket}.{host}" if found.virtual else found.endpoint
+        url = f"{scheme}://{bucket}.{host}" if found.virtual else found.endpoint
+        # Both names: obstore reads the second from the environment, and heeds it more than the first.
+        config["endpoint"] = config["aws_endpoint_url_s3"] = url
     return config
 
 

@@ -149,6 +149,12 @@ def test_a_project_folder_is_a_folder_or_a_bucket_and_nothing_else() -> None:
             open_store(folder)
 
 
+def test_another_scheme_is_refused_naming_the_key_and_no_password() -> None:
+    with pytest.raises(StoreError, match=r"storage\.project_folder: gs://.*s3://bucket/prefix") as told:
+        open_store("gs://user:PASSWORD@bucket/prefix")
+    assert "PASSWORD" not in str(told.value)
+
+
 def test_copying_again_leaves_nothing_behind(store: LocalFolder) -> None:
     store.put("maps/1/map.tiff", b"map")
     for _ in range(2):
