@@ -40,15 +40,24 @@ def gdal_path(address: str) -> str:
 
 def gdal_options(access: S3Access = AWS_CHAIN) -> dict[str, str]:
     """GDAL's configuration of a server, secrets included: for `gdal_env`, rasterio.Env itself refuses keys."""
-    found, key = settings(access), credentials(access).get_frozen_credentials()
-    options = {
-        **READING,
-        "AWS_REGION": found.region,
-        "AWS_VIRTUAL_HOSTING": "TRUE" if found.virtual else "FALSE",
+    key = credentials(access).get_frozen_credentials()
+    return {
+        **server_options(access),
         "AWS_ACCESS_KEY_ID": key.access_key,
         "AWS_SECRET_ACCESS_KEY": key.secret_key,
         # An empty one, so that a token in the environment, of another key, is not taken.
         "AWS_SESSION_TOKEN": key.token or "",
+    }
+
+
+def server_options(access: S3Access = AWS_CHAIN) -> dict[str, str]:
+    """GDAL's configuration of a server without any secret: for a process whose keys GDAL finds and renews by itself."""
+    found = settings(access)
+    options = {
+        **READING,
+        "AWS_REGION": found.region,
+        "AWS_VIRTUAL_HOSTING": "TRUE" if found.virtual else "FALSE",
+        **({"AWS_PROFILE": access.profile} if access.profile else {}),
     }
     if found.endpoint is not None:
         url = urlsplit(found.endpoint)

@@ -175,9 +175,9 @@ def _scene(model: _SceneModel, name: str, path: Path) -> Scene:
 
 
 @lru_cache(maxsize=4096)
-def file_footprint(path: Path, modified_ns: int) -> shapely.Geometry:
-    """The box of a raster file as a lon/lat polygon. `modified_ns` keeps the cache honest when a file is replaced."""
-    del modified_ns
+def file_footprint(path: Path | str, version: int | str) -> shapely.Geometry:
+    """The box of a raster file as a lon/lat polygon. `version` keeps the cache honest when a file is replaced."""
+    del version
     with rasterio.open(path, driver="GTiff") as source:
         return shapely.box(*transform_bounds(source.crs, "OGC:CRS84", *source.bounds, densify_pts=DENSIFY))
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 import uvicorn
 
 from eo_assets.errors import ServiceError
-from resources.gdal_s3 import gdal_options
+from resources.gdal_s3 import server_options
 from resources.local_sentinel_hub.app import make_app
 from resources.local_sentinel_hub.buckets import Buckets
 from resources.local_sentinel_hub.credentials import FolderClient, environment_client
@@ -113,7 +113,8 @@ def _bound(port: int) -> Iterator[socket.socket]:
 def _prepare_process(s3: S3Access | None) -> None:
     """Settings of this process alone: GDAL reads no side files and keeps a small cache, many files may be open."""
     if s3 is not None:
-        os.environ.update(gdal_options(s3))
+        os.environ.update(server_options(s3))
+        os.environ["CPL_VSIL_CURL_NON_CACHED"] = "/vsis3/"  # an object may be replaced, and ingested again
     os.environ.setdefault("GDAL_CACHEMAX", "256")
     os.environ["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     os.environ["GDAL_PAM_ENABLED"] = "NO"
