@@ -612,8 +612,8 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "a password in the address": (
         "storage: {project_folder: 's3://me:hunter2@bucket/p'}",
-        'storage.project_folder: "s3://***@bucket/p": not the name of a bucket: write s3://bucket/prefix, the bucket in '
-        "lower case",
+        'storage.project_folder: "s3://***@bucket/p": not the name of a bucket: write s3://bucket/prefix, the bucket '
+        "in lower case",
     ),
     "an endpoint with a password": (
         "storage: {project_folder: 's3://bucket/p', s3: {endpoint: 'https://me:hunter2@host'}}",
