@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import concurrent.futures
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import zarr
 
 from resources.object_store import ObjectStore
+
+READERS = 8
+"""Chunks that are fetched at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +54,37 @@ class ObjectFolder:
         return ObjectChunks(self)
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectChunks(Mapping[str, bytes]):
-    """A Zarr array's metadata and chunks by their keys, for reading: one get each."""
+class ObjectChunks(zarr.storage.Store):  # type: ignore[misc]
+    """A Zarr array's metadata and chunks by their keys, for reading: one get each, several at a time."""
 
-    folder: ObjectFolder
+    def __init__(self, folder: ObjectFolder) -> None:
+        self._folder = folder
+        self._writeable = False
 
     def __getitem__(self, key: str) -> bytes:
-        data = self.folder.store.get(f"{self.folder.key}/{key}")
+        data = self._folder.store.get(f"{self._folder.key}/{key}")
         if data is None:
             raise KeyError(key)
         return data
 
+    def getitems(self, keys: Sequence[str], *, contexts: Any) -> dict[str, bytes]:
+        """The chunks that exist."""
+        places = [f"{self._folder.key}/{key}" for key in keys]
+        if len(places) == 1:
+            found = [self._folder.store.get(places[0])]
+        else:
+            with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+                found = list(pool.map(self._folder.store.get, places))
+        return {key: data for key, data in zip(keys, found) if data is not None}
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self.folder.names())
+        return iter(self._folder.names())
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._folder.names())
+
+    def __setitem__(self, key: str, value: object) -> None:
+        raise zarr.errors.ReadOnlyError
+
+    def __delitem__(self, key: str) -> None:
+        raise zarr.errors.ReadOnlyError

@@ -10,7 +10,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from resources.bucket import Bucket
-from resources.gdal_s3 import gdal_env, gdal_path
 from resources.tile_store import OutputRecord, TileStore
 
 
@@ -42,6 +41,8 @@ class RasterFile(os.PathLike[str]):
     def open(self) -> Iterator[Any]:
         """A rasterio dataset, for the length of a `with` block."""
         import rasterio
+
+        from resources.gdal_s3 import gdal_env, gdal_path
 
         bucket = self.store.store
         if not isinstance(bucket, Bucket):
