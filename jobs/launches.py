@@ -19,13 +19,14 @@ from eo_assets.assets.run_log import RUN_TAG
 from eo_assets.assets.shared_wanted import shared_wanted
 from eo_assets.assets.tile_events import told_digests
 from eo_assets.assets.training_data import sampling_tiles
+from eo_assets.core.graph import FOR_TRAINING
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError, StorageRefused
 from eo_assets.partitions import contiguous, ranges_with_work, register, tile_partitions, zone_partitions
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.walk import StageOutcome
-from jobs.graph import FOR_TRAINING, choose_tiles, rebought, with_upstream
+from jobs.graph import choose_tiles, rebought, with_upstream
 from jobs.project_jobs import AREA, LAUNCHES, MAP, PREDICT, PUBLISH, TRAIN
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
