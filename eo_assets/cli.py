@@ -257,6 +257,17 @@ def sweep(project: str, hours: float) -> None:
     sweep_project(project, hours, console)
 
 
+@main.command()
+@PROJECT
+@click.option("--yes", is_flag=True, help="Delete; without it nothing is touched.")
+@_told
+def retire(project: str, yes: bool) -> None:
+    """Delete the pixels of PROJECT that storage.retention does not keep any longer. Records stay."""
+    from eo_assets.command_retire import retire_project
+
+    retire_project(project, console, yes=yes)
+
+
 @main.command("bucket-policy")
 @click.argument("address", metavar="S3://BUCKET[/PREFIX]")
 @click.option(

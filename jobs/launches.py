@@ -15,6 +15,7 @@ from eo_assets.assets.alive import end_lost_runs
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.event_log import held_open
 from eo_assets.assets.outputs import failed_partitions, shown_recipe, told_recipe
+from eo_assets.assets.retention import wanted_again
 from eo_assets.assets.run_log import RUN_TAG
 from eo_assets.assets.shared_wanted import shared_wanted
 from eo_assets.assets.tile_events import told_digests
@@ -101,8 +102,11 @@ class Launcher:
         if not trained:
             # What needs no model has gone on; predicting goes on with the model that is wanted, or not at all.
             return
-        yield from self._ranges([asset for asset in PREDICT if asset in direct], tiles, chosen, request)
+        predict = [asset for asset in PREDICT if asset in direct]
+        yield from self._ranges(predict, tiles, chosen, request)
         if "maps" in direct:
+            if self._wanted_again(chosen, predict):
+                yield from self._ranges(predict, tiles, chosen, request)
             for zone in dict.fromkeys(str(tile.epsg) for tile in chosen):
                 yield from self._unsettled(MAP, zone, request)
         yield from self._unsettled([asset for asset in PUBLISH if asset in direct], None, request)
@@ -138,6 +142,9 @@ class Launcher:
         chosen = sampling_tiles(self.loaded, tile_store(self.loaded), tiles)
         sampled.update(tile.name for tile in chosen)
         yield from self._ranges(LAUNCHES["tiles"], tiles, chosen, request)
+        if self._wanted_again(tiles, ["samples"]):
+            # What was made changes the table, which is made of the samples of all tiles, the retired ones too.
+            yield from self._ranges(LAUNCHES["tiles"], tiles, chosen, request)
 
     def _ranges(
         self, stages: Sequence[str], tiles: Sequence[Tile], chosen: Sequence[Tile], request: Request
@@ -154,7 +161,8 @@ class Launcher:
 
     def _unfinished(self, stages: Sequence[str], chosen: Sequence[Tile], request: Request) -> list[str]:
         """The tiles that a launch would change anything for: not up to date, or Dagster was not told of it as it is."""
-        walk = tile_walk(self.loaded, rebuy=request.rebuy)
+        again = self._wanted_again(chosen, stages)
+        walk = tile_walk(self.loaded, rebuy=request.rebuy, wanted_again=again)
         partitions = tile_partitions(self.loaded.project.name)
         told = {stage: told_digests(self.instance, self._key(stage), partitions) for stage in stages}
         return [
@@ -162,6 +170,9 @@ class Launcher:
             for tile, states in walk.survey(stages, chosen)
             if not all(_settled(state, told[stage].get(tile.name)) for stage, state in states.items())
         ]
+
+    def _wanted_again(self, tiles: Sequence[Tile], stages: Sequence[str]) -> frozenset[tuple[str, str]]:
+        return wanted_again(self.loaded, tile_store(self.loaded), tiles, stages)
 
     def _unsettled(self, assets: Sequence[str], key: str | None, request: Request) -> Iterator[LaunchResult]:
         """Launch assets that span tiles, unless each is as it should be and Dagster was told of it."""

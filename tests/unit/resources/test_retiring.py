@@ -104,7 +104,8 @@ def test_who_reads_it_is_told_when_and_why_and_what_to_do(store: TileStore, read
             getattr(store, read)(held)
         assert str(caught.value) == (
             f"features of {TILE}: its pixels were retired on {retired.retired} (storage.retention.features); a run "
-            "makes them again where something needs them: --only features, or set storage.retention.features to keep first"
+            "makes them again where something needs them: --only features, or set storage.retention.features to keep "
+            "first"
         )
 
 
