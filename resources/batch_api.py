@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sentinelhub import BatchProcessClient, MimeType, SentinelHubRequest
@@ -154,8 +156,10 @@ class BatchApi:
 
     def _write_tiles(self, order: Order, tiles: Sequence[Tile]) -> str:
         key = f"{self.folder}/_orders/{order.id}.gpkg"
-        self.store.path(key).parent.mkdir(parents=True, exist_ok=True)
-        write_grid(self.store.path(key), tiles)
+        with tempfile.TemporaryDirectory(prefix="eo-assets-") as folder:
+            file = Path(folder, "tiles.gpkg")
+            write_grid(file, tiles)
+            self.store.put_file(key, file)
         return key
 
     def _told(self, what: str) -> _Told:

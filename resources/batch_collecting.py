@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from eo_assets.core.tile import Tile
 from eo_assets.errors import ApprovalNeeded, BudgetExceeded, EoAssetsError, ServiceError, TransientError
 from resources.batch_api import JobState
-from resources.batch_desk import Delivery, Desk, Steps, Wanted, arrived, complete, pause, recipes_of
+from resources.batch_desk import Delivery, Desk, Steps, Wanted, arrived, pause, recipes_of
 from resources.batch_orders import NOTHING, Order
 from resources.batch_side_files import TileEnd, read_execution
+from resources.delivered_files import complete, local_file
 
 LOG = logging.getLogger(__name__)
 ENDED = ("DONE", "FAILED", "STOPPED")
@@ -110,10 +111,10 @@ def _ended(
 
 def _failures(desk: Desk, wanted: Wanted, order: Order, ends: Mapping[str, TileEnd]) -> dict[str, str]:
     """What the service said of every tile of an order that it did not deliver, whoever waits for it."""
-    failed = {}
+    failed, files = {}, desk.files(order)
     for name in order.tiles:
         end = ends.get(name, TileEnd("no word of it", ""))
-        if not end.empty and not complete(desk.path(desk.place(order, name)), wanted.imagery.outputs):
+        if not end.empty and not complete(files(name), wanted.imagery.outputs):
             failed[name] = f"{end.status}: {end.error}".removesuffix(": ")
     return failed
 
@@ -130,7 +131,9 @@ def _settle(desk: Desk, order: Order, state: JobState, failed: Mapping[str, str]
 
 
 def _ends(desk: Desk, order: Order) -> dict[str, TileEnd]:
-    return read_execution(desk.path(f"{desk.api.folder}/{order.job}/execution-{order.job}.sqlite"))
+    key = f"{desk.api.folder}/{order.job}/execution-{order.job}.sqlite"
+    with local_file(desk.api.store, key) as path:
+        return read_execution(path)
 
 
 def _why(desk: Desk, order: Order, state: JobState, tile_status: str) -> str:

@@ -12,8 +12,10 @@ from pathlib import Path
 from eo_assets.core.cost import Shape
 from eo_assets.core.tile import Tile
 from eo_assets.errors import DamagedDelivery
+from resources.attempt_files import attempt_files
 from resources.batch_api import BatchApi, Imagery, JobState, TilingGrid
-from resources.batch_orders import NOTHING, Order, OrderBook
+from resources.batch_orders import Order, OrderBook
+from resources.delivered_files import Files, complete, delivered_files
 from resources.spending import Ledger
 
 LOG = logging.getLogger(__name__)
@@ -73,13 +75,9 @@ class Desk:
         """The key under which a tile of an order is delivered."""
         return f"{self.api.folder}/{order.job}/{name}"
 
-    def has(self, order: Order, name: str) -> bool:
-        """Does anything lie where an order delivers a tile?"""
-        return bool(order.job) and self.path(self.place(order, name)).exists()
-
-    def path(self, key: str) -> Path:
-        """Where a key lies."""
-        return self.api.store.path(key)
+    def files(self, order: Order) -> Files:
+        """What lies where an order delivers its tiles, as it is now."""
+        return delivered_files(self.api.store, f"{self.api.folder}/{order.job}") if order.job else lambda tile: ()
 
     def may_start_again(self, order: Order, state: JobState) -> dt.datetime:
         """From when on a stopped job may be started again."""
@@ -104,9 +102,12 @@ def arrived(
     desk: Desk, wanted: Wanted, waiting: dict[str, Tile], order: Order, *, checked: bool = False
 ) -> Iterator[Delivery]:
     """The waiting tiles of an order that lie complete in its folder; `checked` looks into their files too."""
-    for name in order.covers(recipes_of(wanted, waiting)) if order.job else ():
+    asked = order.covers(recipes_of(wanted, waiting)) if order.job else ()
+    files = desk.files(order) if asked else None
+    for name in asked:
         key = desk.place(order, name)
-        if complete(desk.path(key), wanted.imagery.outputs) and not (checked and _damaged(desk, waiting[name], key)):
+        whole = files is not None and complete(files(name), wanted.imagery.outputs)
+        if whole and not (checked and _damaged(desk, waiting[name], key)):
             yield Delivery(waiting.pop(name), key)
 
 
@@ -115,21 +116,18 @@ def recipes_of(wanted: Wanted, waiting: Mapping[str, Tile]) -> dict[str, str]:
     return {name: wanted.recipes[name] for name in waiting}
 
 
-def complete(folder: Path, outputs: Sequence[str]) -> bool:
-    """Has every file of a tile arrived, or the word that there is none? Files appear whole or not at all."""
-    stems = {path.stem for path in folder.glob("*.*")} if folder.is_dir() else set()
-    return stems.issuperset((*outputs, "userdata")) or NOTHING in stems
-
-
 def _damaged(desk: Desk, tile: Tile, key: str) -> bool:
     """Has a delivery to be made anew? One that is whole and wrong would be wrong again: it is left to fail its tile."""
+    files = attempt_files(desk.api.store)
     try:
-        desk.check(tile, desk.path(key))
+        desk.check(tile, files.path(key))
     except DamagedDelivery as error:
         LOG.warning("an earlier delivery of %s is of no use, it is ordered again: %s", tile.name, error)
         return True
     except Exception as error:
         LOG.warning("an earlier delivery of %s is wrong: %s", tile.name, error)
+    finally:
+        files.forget([tile.name])
     return False
 
 

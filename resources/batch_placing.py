@@ -13,6 +13,7 @@ from resources.batch_api import JobState
 from resources.batch_desk import Delivery, Desk, Steps, Wanted, arrived, pause, recipes_of
 from resources.batch_orders import Order
 from resources.batch_side_files import read_manifest, reconcile
+from resources.delivered_files import local_file
 from resources.sentinel_hub import http_status
 
 LOG = logging.getLogger(__name__)
@@ -77,7 +78,10 @@ def _also(desk: Desk, wanted: Wanted) -> list[Tile]:
     """Tiles that another run of the same request will want, where no open order is for them and nothing lies there."""
     recipes = {tile.name: wanted.recipes[tile.name] for tile in wanted.also}
     covered = {name for order in desk.book.open() for name in order.covers(recipes)}
-    covered |= {name for order in desk.book.all() for name in order.covers(recipes) if desk.has(order, name)}
+    for order in desk.book.all():
+        asked = order.covers(recipes)
+        files = desk.files(order) if asked else None
+        covered |= {name for name in asked if files is not None and files(name)}
     covered |= {name for name, failures in desk.book.failures(recipes).items() if len(failures) >= desk.tries}
     return [tile for tile in wanted.also if tile.name not in covered and not desk.there(tile)]
 
@@ -221,8 +225,10 @@ def _start(desk: Desk, wanted: Wanted, order: Order) -> Generator[None, None, Or
     """From a job that exists to one that runs: its tiles compared with ours, counted again, paid for, started."""
     try:
         yield from _analysed(desk, order)
-        manifest = desk.path(f"{desk.api.folder}/{order.job}/featureManifest-{order.job}.gpkg")
-        listed = read_manifest(manifest)
+        key = f"{desk.api.folder}/{order.job}/featureManifest-{order.job}.gpkg"
+        manifest = desk.api.store.place(key)
+        with local_file(desk.api.store, key) as path:
+            listed = read_manifest(path, manifest)
         expected = [wanted.grid[name] for name in order.tiles if name in wanted.grid]
         if len(expected) == len(order.tiles):
             reconcile(manifest, listed, expected)

@@ -44,13 +44,16 @@ class TileEnd:
         return self.status == "DONE" and NO_DATA in self.error.lower()
 
 
-def read_manifest(path: Path) -> dict[str, ListedTile]:
-    """`featureManifest-<id>.gpkg` by tile name: a layer a CRS, a row a tile or a file of one."""
+def read_manifest(path: Path, place: str) -> dict[str, ListedTile]:
+    """`featureManifest-<id>.gpkg` by tile name: a layer a CRS, a row a tile or a file of one.
+
+    `place` is where it lies for people; `path` may be a copy.
+    """
     try:
         return {tile.name: tile for layer, _ in pyogrio.list_layers(path) for tile in _layer(path, str(layer))}
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, KeyError, ValueError) as error:
         raise ServiceError(
-            f"{path}: the service's list of tiles can't be read ({error}); nothing was started; run it again"
+            f"{place}: the service's list of tiles can't be read ({error}); nothing was started; run it again"
         ) from None
 
 
@@ -66,7 +69,7 @@ def _layer(path: Path, layer: str) -> list[ListedTile]:
     ]
 
 
-def reconcile(manifest: Path, listed: Mapping[str, ListedTile], tiles: Sequence[Tile]) -> None:
+def reconcile(manifest: str, listed: Mapping[str, ListedTile], tiles: Sequence[Tile]) -> None:
     """Refuse what the service names or places differently than the grid, before anything is spent."""
     ours = {tile.name: tile for tile in tiles}
     unknown, missing = sorted(listed.keys() - ours.keys()), sorted(ours.keys() - listed.keys())

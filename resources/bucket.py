@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import obstore
@@ -213,13 +213,12 @@ class Bucket:
     def _leases(self) -> BucketLeases:
         return BucketLeases(self)
 
+    def _lock_of(self, key: str) -> str:
+        parts = checked_key(key, self.place())
+        return parts.with_name(f".{parts.name}.lock").as_posix()
+
     def _told_missing(self, key: str) -> AbstractContextManager[None]:
         return _missing_told(self.place(key))
-
-
-def _lock_of(key: str) -> str:
-    parts = PurePosixPath(key)
-    return parts.with_name(f".{parts.name}.lock").as_posix()
 
 
 @contextlib.contextmanager

@@ -65,10 +65,12 @@ def read_fault(error: BaseException) -> Fault:
     """What is known of a failed request."""
     text = str(error)
     status = re.search(r"status code: (\d{3})", text)
-    code = re.search(r"<Code>(\w+)</Code>", text)
+    code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)  # the second: one key of a bulk delete
     if code is None and "redirect without LOCATION" in text:
         return Fault(301, "PermanentRedirect", "")
-    named = code.group(1) if code else {301: "PermanentRedirect", 403: "AccessDenied"}.get(_number(status))
+    named = (
+        code.group(1) or code.group(2) if code else {301: "PermanentRedirect", 403: "AccessDenied"}.get(_number(status))
+    )
     return Fault(_number(status) or None, named, "" if status else _why(text))
 
 
@@ -82,9 +84,8 @@ def told(fault: Fault, place: str, settings: S3Settings) -> EoAssetsError:
     if fault.passing:
         said = fault.why or f"it answered {fault.status} {fault.code or ''}".rstrip()
         return TransientError(f"{place}: {settings.server} could not be used: {said}; tried again until patience ended")
-    return StoreError(
-        f"{place}: {settings.server} answered {fault.status or ''} {fault.code or 'with an error'}".rstrip()
-    )
+    said = " ".join(str(part) for part in (fault.status, fault.code) if part) or "with an error"
+    return StoreError(f"{place}: {settings.server} answered {said}")
 
 
 def _number(found: re.Match[str] | None) -> int:

@@ -18,7 +18,7 @@ from obstore.store import S3Store
 from eo_assets.errors import EoAssetsError, StorageRefused
 from resources.bucket_faults import Fault, read_fault, told
 from resources.s3_access import S3Access
-from resources.s3_settings import Handing, S3Settings, credentials, settings
+from resources.s3_settings import Handing, S3Settings, credentials, forget_profiles, settings
 
 T = TypeVar("T")
 
@@ -109,6 +109,8 @@ CONDITIONS = (obstore.exceptions.AlreadyExistsError, obstore.exceptions.Precondi
 ANSWERS = (FileNotFoundError, *CONDITIONS)
 
 _TELLING = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_SHARED_CREDENTIALS_FILE")
+"""Variables that make another client when they change."""
+
 _MAKING = threading.Lock()
 _user: int | None = None
 
@@ -116,6 +118,7 @@ _user: int | None = None
 def forget_clients() -> None:
     """The next request asks the AWS chain anew."""
     _client_of.cache_clear()
+    forget_profiles()
 
 
 @functools.lru_cache(maxsize=32)
@@ -150,7 +153,9 @@ def _config(bucket: str, found: S3Settings) -> dict[str, object]:
     config: dict[str, object] = {"region": found.region, "virtual_hosted_style_request": found.virtual}
     if found.endpoint is not None:
         scheme, _, host = found.endpoint.partition("://")
-        config["endpoint"] = f"{scheme}://{bucket}.{host}" if found.virtual else found.endpoint
+        url = f"{scheme}://{bucket}.{host}" if found.virtual else found.endpoint
+        # Both names: obstore reads the second from the environment, and heeds it more than the first.
+        config["endpoint"] = config["aws_endpoint_url_s3"] = url
     return config
 
 

@@ -91,7 +91,7 @@ def probe_delivery(store: ObjectStore, folder: str) -> None:
         StoreError: it can't be done; names the folder and the remedy.
     """
     key, data = f"{folder}/.probe-{secrets.token_hex(8)}", secrets.token_bytes(64)
-    where = store.path(folder)
+    where = store.place(folder)
     remedy = "nothing was ordered; give the user of this run the right to write, read and delete there"
     try:
         store.create(key, data)

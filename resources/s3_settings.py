@@ -59,7 +59,7 @@ class Credentials(Protocol):
 
 def settings(access: S3Access) -> S3Settings:
     """Endpoint, region and addressing: what `access` says, else the environment, else the profile."""
-    profile = _profile(access.profile, os.getpid(), os.environ.get("AWS_PROFILE"))
+    profile = _profile(access.profile, os.environ.get("AWS_PROFILE"), os.environ.get("AWS_CONFIG_FILE"))
     endpoint = access.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     endpoint = _checked(endpoint or profile.get("endpoint_url"))
     region = access.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -110,6 +110,11 @@ _WHERE = (
 )
 
 
+def forget_profiles() -> None:
+    """Read the AWS configuration anew when it is next needed."""
+    _profile.cache_clear()
+
+
 def _session(profile: str | None) -> Session:
     import botocore.session
 
@@ -118,14 +123,14 @@ def _session(profile: str | None) -> Session:
 
 
 @functools.lru_cache(maxsize=16)
-def _profile(name: str | None, process: int, environment: str | None) -> dict[str, str]:
+def _profile(name: str | None, chosen: str | None, file: str | None) -> dict[str, str]:
     """The plain settings of a profile; none that is named is a StorageRefused, none at all is nothing."""
     import botocore.exceptions
 
     try:
         config = _session(name).get_scoped_config()
     except botocore.exceptions.ProfileNotFound:
-        raise _no_profile(S3Access(profile=name or environment)) from None
+        raise _no_profile(S3Access(profile=name or chosen)) from None
     return {key: value for key in ("endpoint_url", "region") if isinstance(value := config.get(key), str)}
 
 

@@ -22,6 +22,7 @@ from sentinelhub.download.models import DownloadResponse
 from eo_assets.core.tile import Bounds
 from eo_assets.errors import ServiceError, TransientError
 from resources.deployments import IN_PLACE, LOCAL_PACE, REMOTE_PACE, Delivery, Pace, from_environment
+from resources.s3_access import S3Access
 from resources.service_calls import PolicyClient, counted_calls, http_status, service_errors
 from resources.service_tokens import ServiceSession, session_for
 from resources.slots import slot
@@ -49,11 +50,15 @@ UNITS_SPENT = "x-processingunits-spent"
 
 @dataclass(frozen=True, slots=True)
 class LocalDeployment:
-    """The service on this machine: where its state lies, its collections file, the project folder it delivers to."""
+    """The service on this machine: where its state lies, its collections file, where it delivers to.
+
+    That is a local project folder, or the buckets of an S3 server.
+    """
 
     state: Path
     collections: Path | None
-    project_folder: Path
+    project_folder: Path | None
+    s3: S3Access | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class SentinelHub:
 
     def bucket_url(self, key: str) -> str:
         """The address by which the service reads and writes a key of the project folder."""
-        if self.local is not None:
+        if self.local is not None and self.local.s3 is None:
             return f"s3://{LOCAL_BUCKET}/{key}"
         if self.delivery.bucket is None:
             raise ServiceError(
@@ -171,7 +176,8 @@ class SentinelHub:
         settings = ServiceSettings(
             folder=self.local.state,
             collections=self.local.collections,
-            buckets={LOCAL_BUCKET: self.local.project_folder},
+            buckets={LOCAL_BUCKET: self.local.project_folder} if self.local.project_folder else {},
+            s3=self.local.s3,
         )
         address = ensure_running(settings)
         return address.base_url, address.token_url

@@ -92,12 +92,13 @@ def unplaced(walk: Walk, *plans: TilePlan) -> list[Tile]:
         return []  # a damaged order concerns nobody who orders nothing
     store = walk.store
     book, root = OrderBook(store.store, store.folder("tiffs")), store.folder("tiffs")
-    placed = {
-        name
-        for order in book.all()
-        for name in order.covers(recipes)
-        if order.state in OPEN or (order.job and store.store.path(f"{root}/{order.job}/{name}").exists())
-    }
+    placed: set[str] = set()
+    for order in book.all():
+        covered = order.covers(recipes)
+        if covered and order.state not in OPEN:
+            there = set(store.store.folders(f"{root}/{order.job}")) if order.job else set()
+            covered = [name for name in covered if f"{root}/{order.job}/{name}" in there]
+        placed.update(covered)
     return [tile for tile in tiles if tile.name not in placed or tile.name in walk.rebuy]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from eo_assets.errors import ProjectError, TileError
@@ -27,6 +26,7 @@ from resources.s3_access import S3Access
 from resources.sentinel_hub import LocalDeployment, SentinelHub
 from resources.stores import open_store
 from resources.tile_store import TileStore
+from resources.workspaces import machine_folder
 
 TILE_STAGES = ("tiffs", "reference", "eopatches", "features", "samples", "predictions")
 """The tile stages in the order of a walk; the first five come before the model."""
@@ -86,14 +86,19 @@ def sentinel_hub(loaded: LoadedProject, name: str) -> SentinelHub:
         bucket = loaded.project_folder if in_bucket(loaded) else None
         delivery = Delivery(service.delivery or "role", bucket, service.iam_role_arn, service.bucket_region)
         return SentinelHub(name, service.base_url, service.token_url, delivery=delivery, **common)
-    root = Path(loaded.project_folder)
+    root = machine_folder(loaded.project_folder)
     collections = root / service.collections if service.collections else None
     if collections is not None and not collections.is_file():
         raise ProjectError(
             f"{loaded.file}: services.{name}.collections: {collections} does not exist; declare the local service's "
             "collections there"
         )
-    return SentinelHub(name, local=LocalDeployment(root / SERVICE_FOLDER, collections, root), **common)
+    state = root / SERVICE_FOLDER
+    if not in_bucket(loaded):
+        return SentinelHub(name, local=LocalDeployment(state, collections, root), **common)
+    access = s3_access(loaded.project.storage.s3)
+    delivery = Delivery("folder", loaded.project_folder)
+    return SentinelHub(name, local=LocalDeployment(state, collections, None, access), delivery=delivery, **common)
 
 
 def _pace(service: Service) -> Pace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from pathlib import Path
@@ -10,6 +11,16 @@ from pathlib import Path
 from eo_assets.errors import EoAssetsError
 from resources.local_sentinel_hub.server import ServiceSettings, serve
 from resources.local_sentinel_hub.settings import FAULTS_VARIABLE, ID_VARIABLE, SECRET_VARIABLE
+from resources.s3_access import S3Access
+
+
+def _s3_access(text: str) -> S3Access:
+    try:
+        return S3Access(**json.loads(text))
+    except (ValueError, TypeError):
+        raise argparse.ArgumentTypeError(
+            'an object with any of "endpoint", "region", "profile", "addressing"'
+        ) from None
 
 
 def main() -> int:
@@ -22,6 +33,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True, help="where state, locks and log lie")
     parser.add_argument("--collections", type=Path, help="YAML file that declares collections")
     parser.add_argument("--bucket", action="append", default=[], metavar="NAME=FOLDER", help="a folder as s3://NAME")
+    parser.add_argument("--s3", type=_s3_access, metavar="JSON", help="serve the buckets of this S3 server, {} for AWS")
     parser.add_argument("--port", type=int, default=0, help="0 takes any free port")
     parser.add_argument("--idle-seconds", type=float, default=900.0, help="end after so long without a request")
     parser.add_argument("--script-seconds", type=float, default=60.0, help="end a script after so long in one block")
@@ -47,6 +59,7 @@ def main() -> int:
                 options.idle_seconds,
                 options.script_seconds,
                 options.allow_faults,
+                options.s3,
             ),
             options.own_client,
         )

@@ -26,7 +26,7 @@ from resources.local_sentinel_hub.batch_request import (
 )
 from resources.local_sentinel_hub.batch_summary import summarise
 from resources.local_sentinel_hub.batch_tiles import Order, TileCrew
-from resources.local_sentinel_hub.buckets import Buckets, publish_bytes
+from resources.local_sentinel_hub.buckets import Buckets
 from resources.local_sentinel_hub.clock import now
 from resources.local_sentinel_hub.collections import Collection
 from resources.local_sentinel_hub.evalscript import inspect_script
@@ -103,7 +103,7 @@ class BatchJobs:
             "completionPercentage": 0,
             "costPU": 0.0,
         }
-        publish_bytes(json.dumps(document, indent=2).encode(), place.folder / f"request-{identity}.json")
+        (place.folder / f"request-{identity}.json").write(json.dumps(document, indent=2).encode())
         self._store.put(KIND, document)
         self._faults.hide(identity)
         return document

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from eo_assets.core.cost import DISCOUNTED_FROM_PIXELS, RATES
 from resources.local_sentinel_hub.api import bad_payload
 from resources.local_sentinel_hub.batch_request import BatchRequest, Delivery, Feature
-from resources.local_sentinel_hub.buckets import publish
+from resources.local_sentinel_hub.buckets import Place
 from resources.local_sentinel_hub.collections import Collection
 from resources.local_sentinel_hub.render import Job, render
 from resources.local_sentinel_hub.scenes import select
@@ -44,14 +43,14 @@ def deliver(
     targets = _targets(request, place, feature)
     if request.output.skip_existing and all(path.exists() for path in targets):
         return 0.0
-    drafts = place.folder / f"{_drafts(identity)}{uuid.uuid4().hex}"
+    drafts = place.folder.drafts(f"{_drafts(identity)}{uuid.uuid4().hex}")
     drafts.mkdir(parents=True)
     try:
         process = request.process
         job = Job(process, feature.grid, collections, cog=request.output.cog_output)
         units = render(job, drafts, limits)
         for response, target in zip(process.output.responses, targets, strict=True):
-            publish(drafts / f"{response.identifier}.{response.extension}", target)
+            target.take(drafts / f"{response.identifier}.{response.extension}")
     finally:
         shutil.rmtree(drafts, ignore_errors=True)
     pixels = feature.grid.shape[0] * feature.grid.shape[1]
@@ -67,14 +66,13 @@ def lacks_scenes(request: BatchRequest, feature: Feature, collections: Mapping[s
 
 def remove_drafts(identity: str, place: Delivery) -> None:
     """Remove what a process that was killed left half rendered."""
-    for drafts in place.folder.glob(f"{_drafts(identity)}*"):
-        shutil.rmtree(drafts, ignore_errors=True)
+    place.folder.clear_drafts(_drafts(identity))
 
 
 def _drafts(identity: str) -> str:
     return f".parts-{identity}-"
 
 
-def _targets(request: BatchRequest, place: Delivery, feature: Feature) -> list[Path]:
+def _targets(request: BatchRequest, place: Delivery, feature: Feature) -> list[Place]:
     """The files of one tile, in the order of the request's responses."""
-    return [place.path(feature.name, r.identifier, r.extension) for r in request.process.output.responses]
+    return [place.place(feature.name, r.identifier, r.extension) for r in request.process.output.responses]

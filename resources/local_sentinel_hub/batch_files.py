@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 import time
@@ -19,7 +20,7 @@ from rasterio.crs import CRS
 
 from eo_assets.core.tile import Bounds
 from resources.local_sentinel_hub.batch_request import Delivery, Feature
-from resources.local_sentinel_hub.buckets import publish
+from resources.local_sentinel_hub.buckets import FolderPlace, Place
 from resources.local_sentinel_hub.pixels import PixelGrid
 from resources.local_sentinel_hub.process_request import RequestedResponse
 
@@ -63,7 +64,7 @@ class Ledger:
     The published `execution-<id>.sqlite` is a copy that is replaced at once, so a reader never sees half a change.
     """
 
-    def __init__(self, path: Path, published: Path) -> None:
+    def __init__(self, path: Path, published: Place) -> None:
         self._path, self._published = path, published
         self._lock = threading.Lock()
         self._last = 0.0
@@ -85,7 +86,7 @@ class Ledger:
             db.executemany("INSERT INTO features VALUES (?, ?, ?, ?, ?)", states)
             places = [(i, f.grid.crs.to_wkt(), *f.grid.bounds, *f.grid.shape) for i, f in enumerate(features)]
             db.executemany("INSERT INTO places VALUES (?, ?, ?, ?, ?, ?, ?, ?)", places)
-        publish(draft, self._path)
+        FolderPlace(self._path).take(draft)
         self.publish()
 
     def pending(self) -> list[Feature]:
@@ -124,8 +125,7 @@ class Ledger:
 
     def publish(self) -> None:
         """Replace the published copy."""
-        self._published.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._published.with_name(f".{self._published.name}.{uuid.uuid4().hex}.part")
+        draft = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex}.part")
         try:
             with self._lock, closing(sqlite3.connect(self._path)) as source, closing(sqlite3.connect(draft)) as copy:
                 self._stale, self._last = False, time.monotonic()
@@ -133,24 +133,29 @@ class Ledger:
                 for table in PRIVATE:
                     copy.execute(f"DROP TABLE IF EXISTS {table}")
                 copy.commit()
-            publish(draft, self._published)
+            self._published.take(draft)
         finally:
             draft.unlink(missing_ok=True)
 
 
 def write_manifest(
-    target: Path, features: Sequence[Feature], responses: Iterable[RequestedResponse], delivery: Delivery
+    target: Place, features: Sequence[Feature], responses: Iterable[RequestedResponse], delivery: Delivery
 ) -> None:
     """Write `featureManifest-<id>.gpkg`: one layer a CRS, one row for each file that will be delivered."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.stem}-{uuid.uuid4().hex}.gpkg")
     by_crs: dict[CRS, list[Feature]] = {}
     for feature in features:
         by_crs.setdefault(feature.grid.crs, []).append(feature)
-    for crs, members in by_crs.items():
-        rows = [(f, r.identifier, delivery.url(f.name, r.identifier, r.extension)) for r in responses for f in members]
-        _write_layer(draft, crs, rows)
-    publish(draft, target)
+    drafts = delivery.folder.drafts(f".manifest-{uuid.uuid4().hex}")
+    drafts.mkdir(parents=True)
+    try:
+        for crs, members in by_crs.items():
+            rows = [
+                (f, r.identifier, delivery.url(f.name, r.identifier, r.extension)) for r in responses for f in members
+            ]
+            _write_layer(drafts / target.name, crs, rows)
+        target.take(drafts / target.name)
+    finally:
+        shutil.rmtree(drafts, ignore_errors=True)
 
 
 def _write_layer(path: Path, crs: CRS, rows: Sequence[tuple[Feature, str, str]]) -> None:

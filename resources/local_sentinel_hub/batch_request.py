@@ -19,7 +19,7 @@ from rasterio.errors import CRSError
 from eo_assets.core.tile import Bounds
 from eo_assets.errors import EoAssetsError
 from resources.local_sentinel_hub.api import bad_payload
-from resources.local_sentinel_hub.buckets import Buckets
+from resources.local_sentinel_hub.buckets import Buckets, Place
 from resources.local_sentinel_hub.pixels import PixelGrid
 from resources.local_sentinel_hub.process_request import ProcessRequest, invalid, parse_process_request, repeated
 
@@ -102,25 +102,25 @@ class Feature:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Where a request's files go: s3 URL templates made paths."""
+    """Where a request's files go: s3 URL templates made places."""
 
     template: str
     buckets: Buckets
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """The request folder, which holds the side files: what comes before the first placeholder of a tile."""
         head = PLACEHOLDER.split(self.template)[0]
-        return self.buckets.path(head.rpartition("/")[0], "output.delivery.s3.url")
+        return self.buckets.place(head.rpartition("/")[0], "output.delivery.s3.url")
 
     def url(self, tile: str, output: str, extension: str) -> str:
         """The s3 URL of one file."""
         filled = self.template.replace("<tileName>", tile).replace("<outputId>", output)
         return filled.replace("<format>", extension)
 
-    def path(self, tile: str, output: str, extension: str) -> Path:
-        """The path of one file."""
-        return self.buckets.path(self.url(tile, output, extension), "output.delivery.s3.url")
+    def place(self, tile: str, output: str, extension: str) -> Place:
+        """The place of one file."""
+        return self.buckets.place(self.url(tile, output, extension), "output.delivery.s3.url")
 
 
 def parse_batch_request(body: Any) -> BatchRequest:
@@ -214,9 +214,9 @@ def _package(source: GeoPackageInput, buckets: Buckets) -> list[Feature]:
     import pyogrio.raw  # here, because it brings pandas with it: two seconds that most starts have no use for
 
     url = source.features.s3.url
-    path = buckets.path(url, "input.features.s3.url")
     try:
-        return [feature for layer, _ in pyogrio.list_layers(path) for feature in _layer(path, layer)]
+        with buckets.place(url, "input.features.s3.url").local() as path:
+            return [feature for layer, _ in pyogrio.list_layers(path) for feature in _layer(path, layer)]
     except (pyogrio.errors.DataSourceError, sqlite3.Error, CRSError) as error:
         raise bad_payload(f"{url} can't be read as a GeoPackage: {error}", "input.features.s3.url", url) from error
 

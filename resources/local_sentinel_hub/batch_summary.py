@@ -22,7 +22,8 @@ def summarise(request: BatchRequest, buckets: Buckets) -> dict[str, Any]:
     if isinstance(source, TilingGridInput):
         return {"tilingGrid": source.id, "resolution": source.resolution}
     try:
-        names = _identifiers(buckets.path(source.features.s3.url))
+        with buckets.place(source.features.s3.url).local() as package:
+            names = _identifiers(package)
     except (OSError, sqlite3.Error):
         return {"tiles": None}
     return {"tiles": names[:MOST_NAMES], "tileCount": len(names)}

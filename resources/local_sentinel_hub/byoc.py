@@ -181,7 +181,11 @@ class Byoc:
         for name, band in collection["additionalData"]["bands"].items():
             source, index = place_of(name, band)
             if source in tile["_files"]:
-                files[name] = BandFile(self._buckets.key(collection["s3Bucket"], tile["_files"][source][0]), index)
+                files[name] = BandFile(
+                    self._buckets.key(collection["s3Bucket"], tile["_files"][source][0]).raster,
+                    index,
+                    tile.get("ingestionStart", ""),
+                )
         time = tile.get("sensingTime")
         cover = tile.get("coverGeometry") if tile["_covered"] else None
         area = None if cover is None else to_lonlat(parse_geometry(cover), crs_of(cover))

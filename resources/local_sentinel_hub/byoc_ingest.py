@@ -127,7 +127,7 @@ def _keys(buckets: Buckets, bucket: str, path: str) -> dict[str, str]:
     before, _, after = TIFF.sub("", pattern).partition(PLACEHOLDER)
     place = buckets.key(bucket, folder)
     found: dict[str, str] = {}
-    for name in sorted(p.name for p in place.iterdir() if TIFF.search(p.name)) if place.is_dir() else []:
+    for name in (name for name in place.files() if TIFF.search(name)):
         stem = TIFF.sub("", name)
         if not (stem.startswith(before) and stem.endswith(after) and len(stem) > len(before) + len(after)):
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import rasterio
@@ -11,6 +10,7 @@ import shapely
 from rasterio.crs import CRS
 
 from eo_assets.errors import ServiceError
+from resources.local_sentinel_hub.buckets import Place
 
 LARGEST_UNTILED = 512
 # BYOC takes 8, 16 and 32 bits; 32-bit integers would lose digits in an evalscript's float32 output, but are allowed.
@@ -36,16 +36,16 @@ class CogFacts:
     nodata: tuple[float | None, ...]
 
 
-def read_cog(path: Path, key: str) -> CogFacts:
+def read_cog(place: Place, key: str) -> CogFacts:
     """Check a file and describe it; `key` is how messages name it.
 
     Raises:
         ServiceError: the file is missing, is no GeoTIFF or no COG, has no CRS, or a type that BYOC does not take.
     """
-    if not path.is_file():
+    if not place.exists():
         raise ServiceError(f"{key} does not exist in the bucket; upload it and ingest the tile again")
     try:
-        with rasterio.open(path, driver="GTiff") as source:
+        with rasterio.open(place.raster, driver="GTiff") as source:
             _check_layout(source, key)
             types = tuple(_sample_type(name, key) for name in source.dtypes)
             return CogFacts(source.crs, shapely.box(*source.bounds), types, tuple(source.nodatavals))

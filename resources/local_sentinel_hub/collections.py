@@ -35,10 +35,14 @@ class Band:
 
 @dataclass(frozen=True, slots=True)
 class BandFile:
-    """Where a band of a scene lies: a GeoTIFF and the band's number in it, from 1."""
+    """Where a band of a scene lies: a GeoTIFF and the band's number in it, from 1.
 
-    path: Path
+    One that is not of this machine is named as GDAL names it, with a version that changes when it may have.
+    """
+
+    path: Path | str
     index: int = 1
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ class Scene:
         """Where the scene may have data, in lon/lat: its cover, or the box of its first file."""
         if self.cover is not None:
             return self.cover
-        path = next(iter(self.files.values())).path
-        return file_footprint(path, path.stat().st_mtime_ns)
+        file = next(iter(self.files.values()))
+        version = file.path.stat().st_mtime_ns if isinstance(file.path, Path) else file.version
+        return file_footprint(file.path, version)
 
 
 @dataclass(frozen=True)
@@ -160,18 +165,19 @@ def _band(model: _BandModel) -> Band:
 
 
 def _scene(model: _SceneModel, name: str, path: Path) -> Scene:
-    files = {band: BandFile(path.parent / relative) for band, relative in model.files.items()}
-    for band, file in files.items():
-        if not file.path.is_file():
-            raise ProjectError(f"{path}: band {band} of {model.time:%Y-%m-%d} is not at {file.path}; correct the path")
+    places = {band: path.parent / relative for band, relative in model.files.items()}
+    for band, place in places.items():
+        if not place.is_file():
+            raise ProjectError(f"{path}: band {band} of {model.time:%Y-%m-%d} is not at {place}; correct the path")
+    files = {band: BandFile(place) for band, place in places.items()}
     stamp = f"{model.time:%Y%m%dT%H%M%S}"
     return Scene(f"{name}_{stamp}", model.time, model.cloud_cover, files, product=model.product, offset=model.offset)
 
 
 @lru_cache(maxsize=4096)
-def file_footprint(path: Path, modified_ns: int) -> shapely.Geometry:
-    """The box of a raster file as a lon/lat polygon. `modified_ns` keeps the cache honest when a file is replaced."""
-    del modified_ns
+def file_footprint(path: Path | str, version: int | str) -> shapely.Geometry:
+    """The box of a raster file as a lon/lat polygon. `version` keeps the cache honest when a file is replaced."""
+    del version
     with rasterio.open(path, driver="GTiff") as source:
         return shapely.box(*transform_bounds(source.crs, "OGC:CRS84", *source.bounds, densify_pts=DENSIFY))
 

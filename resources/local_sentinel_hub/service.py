@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ class Service:
         self,
         folder: Path,
         collections: Path | None,
-        buckets: Mapping[str, Path],
+        buckets: Buckets,
         client: Client | None,
         limits: ScriptLimits,
         allow_faults: bool = False,
@@ -47,9 +46,8 @@ class Service:
         self.tokens = TokenIssuer(self._store.signing_key(), client)
         self.faults = FaultState(self._store, allow_faults)
         self.log = RequestLog(folder / REQUESTS)
-        places = Buckets(dict(buckets))
-        self.byoc = Byoc(self._store, places)
-        self.batch = BatchJobs(self._store, places, self.collections, folder / "batch", limits, self.faults)
+        self.byoc = Byoc(self._store, buckets)
+        self.batch = BatchJobs(self._store, buckets, self.collections, folder / "batch", limits, self.faults)
         self._path = collections
         self._declared: tuple[int, dict[str, Collection]] = (-1, {})
         self._last = time.monotonic()

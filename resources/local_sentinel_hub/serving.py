@@ -15,7 +15,9 @@ from contextlib import contextmanager, suppress
 import uvicorn
 
 from eo_assets.errors import ServiceError
+from resources.gdal_s3 import server_options
 from resources.local_sentinel_hub.app import make_app
+from resources.local_sentinel_hub.buckets import Buckets
 from resources.local_sentinel_hub.credentials import FolderClient, environment_client
 from resources.local_sentinel_hub.script_child import ScriptLimits
 from resources.local_sentinel_hub.service import Service
@@ -30,6 +32,7 @@ from resources.local_sentinel_hub.service_folder import (
     write_info,
 )
 from resources.local_sentinel_hub.settings import HOST, TOKEN_PATH, ServiceSettings
+from resources.s3_access import S3Access
 
 OPEN_FILES = 65536
 LOOK_S = 1.0
@@ -48,14 +51,15 @@ def run(settings: ServiceSettings, own_client: bool = False) -> None:
         raise ServiceError(f"the local Sentinel Hub of {settings.folder} already runs at {address}")
     with lock, _bound(settings.port) as listener:
         (settings.folder / INFO).unlink(missing_ok=True)  # of a process that was killed
-        _prepare_process()
+        _prepare_process(settings.s3)
         _serve(settings, listener, own_client)
 
 
 def _serve(settings: ServiceSettings, listener: socket.socket, own_client: bool) -> None:
     client = environment_client() or (FolderClient(settings.folder) if own_client else None)
     limits = ScriptLimits(call_s=settings.script_seconds)
-    service = Service(settings.folder, settings.collections, settings.buckets, client, limits, settings.faults_allowed)
+    buckets = Buckets(dict(settings.buckets), settings.s3)
+    service = Service(settings.folder, settings.collections, buckets, client, limits, settings.faults_allowed)
     info = {
         "pid": os.getpid(),
         "base_url": f"http://{HOST}:{listener.getsockname()[1]}",
@@ -106,8 +110,11 @@ def _bound(port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _prepare_process() -> None:
+def _prepare_process(s3: S3Access | None) -> None:
     """Settings of this process alone: GDAL reads no side files and keeps a small cache, many files may be open."""
+    if s3 is not None:
+        os.environ.update(server_options(s3))
+        os.environ["CPL_VSIL_CURL_NON_CACHED"] = "/vsis3/"  # an object may be replaced, and ingested again
     os.environ.setdefault("GDAL_CACHEMAX", "256")
     os.environ["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     os.environ["GDAL_PAM_ENABLED"] = "NO"

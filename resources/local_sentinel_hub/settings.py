@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from resources.s3_access import S3Access
 
 HOST = "127.0.0.1"
 ID_VARIABLE, SECRET_VARIABLE = "EO_ASSETS_LOCAL_SH_CLIENT_ID", "EO_ASSETS_LOCAL_SH_CLIENT_SECRET"
@@ -20,7 +22,8 @@ HEALTH_PATH = "/local/health"
 class ServiceSettings:
     """What a service needs.
 
-    `buckets` maps a bucket's name to the folder that plays it; port 0 takes any free one; `script_seconds` is how long
+    `buckets` maps a bucket's name to the folder that plays it; with `s3` every other name is a bucket of that server,
+    with the credentials of the service's own environment; port 0 takes any free one; `script_seconds` is how long
     an evalscript may take for one block of pixels; `faults` lets tests make the service misbehave, see control.py.
     """
 
@@ -31,6 +34,7 @@ class ServiceSettings:
     idle_seconds: float = 900.0
     script_seconds: float = 60.0
     faults: bool = False
+    s3: S3Access | None = None
 
     @property
     def faults_allowed(self) -> bool:
@@ -43,7 +47,8 @@ class ServiceSettings:
         places = {name: str(path.resolve()) for name, path in sorted(self.buckets.items())}
         declared = str(self.collections.resolve()) if self.collections else None
         client = os.environ.get(ID_VARIABLE)
-        parts = [declared, places, client, self.script_seconds, self.faults_allowed, _code_digest()]
+        s3 = None if self.s3 is None else asdict(self.s3)
+        parts = [declared, places, s3, client, self.script_seconds, self.faults_allowed, _code_digest()]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -67,6 +72,8 @@ def arguments(settings: ServiceSettings) -> list[str]:
         found += ["--collections", str(settings.collections.resolve())]
     for name, path in sorted(settings.buckets.items()):
         found += ["--bucket", f"{name}={path.resolve()}"]
+    if settings.s3 is not None:
+        found += ["--s3", json.dumps(asdict(settings.s3))]
     return [*found, "--allow-faults"] if settings.faults_allowed else found
 
 

@@ -142,9 +142,17 @@ def test_a_file_is_hashed_again_when_it_changes(tmp_path: Path) -> None:
     assert file_checksum(file) == checksum(file) != first
 
 
-def test_a_bucket_is_refused_for_now() -> None:
-    with pytest.raises(StoreError, match="s3://bucket/prefix"):
-        open_store("s3://bucket/prefix")
+def test_a_project_folder_is_a_folder_or_a_bucket_and_nothing_else() -> None:
+    assert open_store("s3://bucket/prefix").place("maps/a") == "s3://bucket/prefix/maps/a"
+    for folder in ("gs://bucket/prefix", "s3://", "http://127.0.0.1/bucket"):
+        with pytest.raises(StoreError, match="s3://bucket/prefix"):
+            open_store(folder)
+
+
+def test_another_scheme_is_refused_naming_the_key_and_no_password() -> None:
+    with pytest.raises(StoreError, match=r"storage\.project_folder: gs://.*s3://bucket/prefix") as told:
+        open_store("gs://user:PASSWORD@bucket/prefix")
+    assert "PASSWORD" not in str(told.value)
 
 
 def test_copying_again_leaves_nothing_behind(store: LocalFolder) -> None:
