@@ -259,6 +259,38 @@ def sweep(project: str, hours: float) -> None:
 
 @main.command()
 @PROJECT
+@click.option("--yes", is_flag=True, help="Delete; without it nothing is touched.")
+@_told
+def retire(project: str, yes: bool) -> None:
+    """Delete the pixels of PROJECT that storage.retention does not keep any longer. Records stay."""
+    from eo_assets.command_retire import retire_project
+
+    retire_project(project, console, yes=yes)
+
+
+@main.command("bucket-policy")
+@click.argument("address", metavar="S3://BUCKET[/PREFIX]")
+@click.option(
+    "--role",
+    type=click.Choice(("graph", "delivery", "delivery-trust", "reader", "bucket", "lifecycle")),
+    default="graph",
+    show_default=True,
+    help="Whose rights; `bucket` is the policy on the bucket itself, for BYOC.",
+)
+@click.option("--service", default="sentinel-hub.com", show_default=True, help="Or dataspace.copernicus.eu.")
+@click.option("--principal", metavar="ARN", help="Who the service comes as, if it is another than is known.")
+@click.option("--external-id", metavar="ID", help="Your account at the service, for delivery-trust.")
+@click.option("--folder", help="The tiffs' folder (delivery) or the maps' (bucket), where the project has another.")
+@_told
+def bucket_policy(address: str, role: str, service: str, **options: str | None) -> None:
+    """Print the JSON policy that a role needs in a bucket. Changes nothing; see deploy/README.md."""
+    from eo_assets.command_bucket_policy import bucket_policy as policy
+
+    print(policy(address, role, service, **options))
+
+
+@main.command()
+@PROJECT
 @_told
 def preflight(project: str) -> None:
     """Ask the services of PROJECT whether it could run: sign-in, Batch, units, delivery. Spends nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from rich.cells import cell_len
@@ -61,14 +61,15 @@ def quote_rebuy(name: str, named: Sequence[str], console: Console) -> bool:
     loaded = open_project(name)
     tiles = tiles_of(tile_store(loaded))
     chosen = set(rebought(tiles, named))
-    states = _paid_states(loaded, [tile for tile in tiles if tile.name in chosen])
-    # What is missing was perhaps given up after too many tries: to name it asks for it again.
-    stale = {
-        stage: [tile for tile, state in found if state.status == "kept" or not state.good]
-        for stage, found in states.items()
-    }
+    states = _paid_states(loaded, [tile for tile in tiles if tile.name in chosen], rebuy=chosen)
+    # What is missing was perhaps given up after too many tries: to name it asks for it again. So does naming what was
+    # retired and is needed once more.
+    stale = {stage: [tile for tile, state in found if not state.good] for stage, found in states.items()}
     if not any(stale.values()):
-        console.print("what you name was bought with the settings that it has now: there is nothing to buy again")
+        console.print(
+            "what you name was bought with the settings that it has now, and nothing needs pixels that are gone: "
+            "there is nothing to buy again"
+        )
         return False
     for stage, members in stale.items():
         if members:
@@ -90,8 +91,10 @@ def approve_units(name: str, units: float, console: Console) -> None:
     console.print(f"approved: {made.units:,.1f} processing units for {ledger.month()}, by {made.user}, {made.created}")
 
 
-def _paid_states(loaded: LoadedProject, tiles: Sequence[Tile]) -> dict[str, list[tuple[Tile, StageOutcome]]]:
-    walk = tile_walk(loaded)
+def _paid_states(
+    loaded: LoadedProject, tiles: Sequence[Tile], rebuy: Collection[str] = ()
+) -> dict[str, list[tuple[Tile, StageOutcome]]]:
+    walk = tile_walk(loaded, rebuy=rebuy)
     stages = [stage for stage in walk.selected(PAID) if stage.paid]
     return {stage.name: [(tile, walk.state(stage, tile)) for tile in tiles] for stage in stages}
 

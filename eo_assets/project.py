@@ -44,6 +44,7 @@ from eo_assets.project_outputs import (
     Sampling,
     Split,
 )
+from eo_assets.project_retention import Prices, Retention, Rule
 from eo_assets.project_storage import Folders, S3Settings, Storage
 from eo_assets.project_types import Buffer, Cron, Name, Section
 
@@ -76,9 +77,12 @@ __all__ = [
     "ModelOfProject",
     "PointsReference",
     "Predictions",
+    "Prices",
     "Project",
     "RasterReference",
     "Reference",
+    "Retention",
+    "Rule",
     "S3Settings",
     "Sampling",
     "Section",

@@ -16,6 +16,7 @@ from eo_assets import project_mask_checks as masks
 from eo_assets import project_model_checks as model
 from eo_assets import project_place_checks as place
 from eo_assets import project_request_checks as request
+from eo_assets import project_retention_checks as retention
 from eo_assets import project_script_composite_checks as script_composite
 from eo_assets import project_value_checks as values
 from eo_assets.core.grid import SentinelHubGrid, UtmGrid
@@ -175,6 +176,7 @@ def _tile_shape(area: Area) -> tuple[int, int] | None:
 CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
     place.check_structure,
     place.check_project_folder,
+    retention.check_retention,
     place.check_files,
     place.check_services,
     place.check_named_services,

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from eo_assets.project_retention import Prices, Retention
 from eo_assets.project_types import Section
 
 
@@ -64,3 +65,5 @@ class Storage(Section):
     project_folder: str = Field(min_length=1)
     s3: S3Settings = S3Settings()
     structure: Folders = Folders()
+    retention: Retention = Retention()
+    prices: Prices = Prices()

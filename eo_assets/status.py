@@ -8,23 +8,27 @@ from dataclasses import dataclass, field, replace
 
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.shared_wanted import WantedByKey, shared_wanted
+from eo_assets.core.graph import needs_of
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.adoption import ADOPTED
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.tile_states import tile_state
-from jobs.graph import ASSETS, needs_of
+from jobs.graph import ASSETS
 from resources.tile_store import TileStore
 
-GOOD = frozenset({"done", "empty", "kept"})
+GOOD = frozenset({"done", "empty", "kept", "retired"})
+FINE = frozenset({"done", "retired"})
+"""States that need no reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssetStatus:
     """Partitions of an asset by state, and why those are not done that are not.
 
-    States: `done`, `empty` (a result), `kept` (bought, stale, still used), `stale`, `missing`, `blocked` (waits for
-    another asset), `failed` (was tried and could not be made). `adopted` are those that somebody else made.
+    States: `done`, `empty` (a result), `kept` (bought, stale, still used), `retired` (up to date, its pixels gone on
+    purpose), `stale`, `missing`, `blocked` (waits for another asset), `failed` (was tried and could not be made).
+    `adopted` are those that somebody else made.
     """
 
     asset: str
@@ -80,13 +84,13 @@ def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStat
         failures = store.failures(stage.name)
         outcomes = {name: states[stage.name] for name, states in by_tile.items()}
         states = {name: tile_state(outcome, failures) for name, outcome in outcomes.items()}
-        reasons = {name: failures.get(name, said.reason) for name, said in outcomes.items() if states[name] != "done"}
+        reasons = {name: failures.get(name, said.reason) for name, said in outcomes.items() if states[name] not in FINE}
         records = [outcome.record for outcome in outcomes.values() if outcome.record is not None]
         found[stage.name] = AssetStatus(
             stage.name,
             dict(Counter(states.values())),
             reasons,
-            sum(record.numbers.get("bytes", 0) for record in records),
+            sum(record.numbers.get("bytes", 0) for record in records if not record.retired),
             round(sum(record.numbers.get("seconds", 0.0) for record in records), 1),
             sum(ADOPTED in record.numbers for record in records),
         )

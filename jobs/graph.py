@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from eo_assets.core.graph import NEEDS
 from eo_assets.core.tile import Tile
 from eo_assets.errors import ProjectError
 
-NEEDS: Mapping[str, tuple[str, ...]] = {
-    "aoi": (),
-    "tile_grid": ("aoi",),
-    "cost_estimate": ("tile_grid",),
-    "tiffs": ("tile_grid",),
-    "reference": ("tile_grid",),
-    "eopatches": ("tiffs",),
-    "features": ("eopatches",),
-    "samples": ("features", "reference"),
-    "training_data": ("samples",),
-    "model": ("training_data",),
-    "predictions": ("features", "model"),
-    "maps": ("predictions",),
-    "byoc_collection": ("maps",),
-}
-
 ASSETS = tuple(NEEDS)
-
-FOR_TRAINING = frozenset({"reference", "samples", "training_data"})
-"""What is made for a model's training alone. A project with another's model has no use for it, and buys no labels."""
-
-
-def needs_of(asset: str, *, trained_here: bool) -> tuple[str, ...]:
-    """What an asset is made from, in a project that trains its model or takes another's."""
-    return tuple(need for need in NEEDS[asset] if trained_here or need not in FOR_TRAINING or asset in FOR_TRAINING)
 
 
 def with_upstream(assets: Iterable[str], stop_at: Collection[str] = ()) -> set[str]:

@@ -15,17 +15,19 @@ from eo_assets.assets.alive import end_lost_runs
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.event_log import held_open
 from eo_assets.assets.outputs import failed_partitions, shown_recipe, told_recipe
+from eo_assets.assets.retention import wanted_again
 from eo_assets.assets.run_log import RUN_TAG
 from eo_assets.assets.shared_wanted import shared_wanted
 from eo_assets.assets.tile_events import told_digests
 from eo_assets.assets.training_data import sampling_tiles
+from eo_assets.core.graph import FOR_TRAINING
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError, StorageRefused
 from eo_assets.partitions import contiguous, ranges_with_work, register, tile_partitions, zone_partitions
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
 from eo_assets.stages.walk import StageOutcome
-from jobs.graph import FOR_TRAINING, choose_tiles, rebought, with_upstream
+from jobs.graph import choose_tiles, rebought, with_upstream
 from jobs.project_jobs import AREA, LAUNCHES, MAP, PREDICT, PUBLISH, TRAIN
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -100,8 +102,11 @@ class Launcher:
         if not trained:
             # What needs no model has gone on; predicting goes on with the model that is wanted, or not at all.
             return
-        yield from self._ranges([asset for asset in PREDICT if asset in direct], tiles, chosen, request)
+        predict = [asset for asset in PREDICT if asset in direct]
+        yield from self._ranges(predict, tiles, chosen, request)
         if "maps" in direct:
+            if self._wanted_again(chosen, predict):
+                yield from self._ranges(predict, tiles, chosen, request)
             for zone in dict.fromkeys(str(tile.epsg) for tile in chosen):
                 yield from self._unsettled(MAP, zone, request)
         yield from self._unsettled([asset for asset in PUBLISH if asset in direct], None, request)
@@ -137,6 +142,9 @@ class Launcher:
         chosen = sampling_tiles(self.loaded, tile_store(self.loaded), tiles)
         sampled.update(tile.name for tile in chosen)
         yield from self._ranges(LAUNCHES["tiles"], tiles, chosen, request)
+        if self._wanted_again(tiles, ["samples"]):
+            # What was made changes the table, which is made of the samples of all tiles, the retired ones too.
+            yield from self._ranges(LAUNCHES["tiles"], tiles, chosen, request)
 
     def _ranges(
         self, stages: Sequence[str], tiles: Sequence[Tile], chosen: Sequence[Tile], request: Request
@@ -153,7 +161,8 @@ class Launcher:
 
     def _unfinished(self, stages: Sequence[str], chosen: Sequence[Tile], request: Request) -> list[str]:
         """The tiles that a launch would change anything for: not up to date, or Dagster was not told of it as it is."""
-        walk = tile_walk(self.loaded, rebuy=request.rebuy)
+        again = self._wanted_again(chosen, stages)
+        walk = tile_walk(self.loaded, rebuy=request.rebuy, wanted_again=again)
         partitions = tile_partitions(self.loaded.project.name)
         told = {stage: told_digests(self.instance, self._key(stage), partitions) for stage in stages}
         return [
@@ -161,6 +170,9 @@ class Launcher:
             for tile, states in walk.survey(stages, chosen)
             if not all(_settled(state, told[stage].get(tile.name)) for stage, state in states.items())
         ]
+
+    def _wanted_again(self, tiles: Sequence[Tile], stages: Sequence[str]) -> frozenset[tuple[str, str]]:
+        return wanted_again(self.loaded, tile_store(self.loaded), tiles, stages)
 
     def _unsettled(self, assets: Sequence[str], key: str | None, request: Request) -> Iterator[LaunchResult]:
         """Launch assets that span tiles, unless each is as it should be and Dagster was told of it."""

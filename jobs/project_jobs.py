@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from eo_assets.core.graph import FOR_TRAINING
 from eo_assets.project import LoadedProject
-from jobs.graph import FOR_TRAINING
 
 AREA = ("aoi", "tile_grid", "cost_estimate")
 TILES = ("tiffs", "reference", "eopatches", "features", "samples")

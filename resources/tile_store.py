@@ -24,6 +24,7 @@ from resources.attempt_files import AttemptFiles, attempt_files, attempt_name
 from resources.object_folder import ObjectFolder
 from resources.object_store import ObjectStore, checksum, size_of
 from resources.record_listing import listed
+from resources.retiring import RETIRED_FORMAT, lost
 
 RECORD_FORMAT = 1
 GRACE_SECONDS = 3600.0
@@ -54,6 +55,8 @@ class OutputRecord:
     numbers: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     format: int = RECORD_FORMAT
+    retired: str = ""
+    """Since when its pixels are gone on purpose (ISO time), see `retiring`; empty while they are there."""
 
 
 @dataclass(slots=True)
@@ -139,9 +142,11 @@ class TileStore:
     def _check_size(self, record: OutputRecord, found: int) -> None:
         committed = record.numbers.get("bytes")
         if committed is not None and found != committed:
-            raise StoreError(
+            raise lost(
+                self,
+                record,
                 f"{record.stage} of {record.key}: {self.place(record)} is damaged: it holds {found} of the {committed} "
-                f"bytes that were committed; delete {self.record_place(record.stage, record.key)} to make it anew"
+                f"bytes that were committed; delete {self.record_place(record.stage, record.key)} to make it anew",
             )
 
     @contextlib.contextmanager
@@ -149,9 +154,11 @@ class TileStore:
         try:
             yield
         except FilesGone:
-            raise StoreError(
+            raise lost(
+                self,
+                record,
                 f"{record.stage} of {record.key}: {self.place(record)} is gone although it was committed; "
-                f"delete {self.record_place(record.stage, record.key)} to make it anew"
+                f"delete {self.record_place(record.stage, record.key)} to make it anew",
             ) from None
 
     def record_place(self, stage: str, key: str) -> str:
@@ -230,6 +237,15 @@ class TileStore:
         self.store.delete(self._failure_key(stage, key))
         self._retire(stage, key, attempt)
         return record
+
+    def replace(self, live: OutputRecord, record: OutputRecord) -> bool:
+        """Put a record of the same attempt in the place of the live one; False if that is live no more."""
+        key = self._record_key(live.stage, live.key)
+        data = self.store.get(key)
+        found = None if data is None else self.parse(data, live.stage, live.key)
+        if found is None or (found.attempt, found.retired) != (live.attempt, live.retired):
+            return False
+        return self.store.swap(key, _serialize(record), data)
 
     def note_failure(self, stage: str, key: str, reason: str) -> None:
         """Remember why an output could not be made; what was committed before stays as it is."""
@@ -330,7 +346,7 @@ class TileStore:
         place = self.store.place(self._record_key(stage, key))
         try:
             values = json.loads(data)
-            if values["format"] > RECORD_FORMAT:
+            if values["format"] > RETIRED_FORMAT:
                 raise StoreError(f"{place}: written by a newer version (format {values['format']}); upgrade eo-assets")
             return OutputRecord(**values)
         except (ValueError, TypeError, KeyError) as error:
@@ -345,4 +361,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _serialize(record: OutputRecord) -> bytes:
-    return json.dumps(dataclasses.asdict(record), indent=1, sort_keys=True).encode()
+    values = dataclasses.asdict(record)
+    if not record.retired:
+        del values["retired"]  # versions that know of no retired outputs read all others
+    return json.dumps(values, indent=1, sort_keys=True).encode()

@@ -11,6 +11,7 @@ import shapely
 from eo_assets.assets.area import committed_area, tiles_of
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.outputs import result
+from eo_assets.assets.retention import let_go_after
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.shared_outputs import Wanted, ensure, live_record, noting_failure
 from eo_assets.core.cover import cover_of, geojson
@@ -50,6 +51,7 @@ def byoc_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         """The published collection: one tile a map, the area as its cover; only what differs is ingested."""
         with run_log(loaded, context), noting_failure(store, ASSET, ASSET):
             record = make_byoc_collection(loaded, store)
+            let_go_after([ASSET], loaded, store, tiles_of(store))
             return result(store, record, {"tiles": _table(record)})
 
     return [byoc_collection]

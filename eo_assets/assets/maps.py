@@ -13,6 +13,7 @@ import rasterio
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.map_blocks import MapBlocks
 from eo_assets.assets.outputs import materialization
+from eo_assets.assets.retention import let_go_after
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.shared_outputs import Wanted, ensure, noting_failure
 from eo_assets.assets.zone_tiles import ZoneTiles, check_coverage, keep_what_is_shown, zone_metadata, zone_tiles
@@ -70,6 +71,8 @@ def map_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
                     failed[zone] = str(error)
                     told = {"failed": str(error), "run": context.run.run_id}
                     context.log_event(dg.AssetObservation(key, partition=zone, metadata=told))
+            made = {*context.partition_keys} - {*failed}
+            let_go_after(["maps"], loaded, store, [tile for tile in tiles_of(store) if str(tile.epsg) in made])
             if failed:
                 said = "; ".join(failed.values())
                 raise dg.Failure(said, metadata={"failed": dg.MetadataValue.json(failed)}, allow_retries=False)

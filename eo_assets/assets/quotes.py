@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eo_assets.core.cost import RequestKind, Shape
 from eo_assets.core.tile import Tile
-from eo_assets.project import CollectionReference, LoadedProject
+from eo_assets.project import LoadedProject
+from eo_assets.project_paid import paid_requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +58,6 @@ def quote(loaded: LoadedProject, tiles: Mapping[str, Sequence[Tile]]) -> Quote:
     return Quote(tuple(lines))
 
 
-def paid_requests(loaded: LoadedProject) -> dict[str, tuple[str, RequestKind]]:
-    """The paid stages of a project, each with its service and what it asks for a pixel."""
-    project = loaded.project
-    asked = project.imagery
-    imagery = _kind(loaded, asked.evalscript, asked.expected_dates, asked.tiff_outputs)
-    found = {"tiffs": (asked.collections[0].service, imagery)}
-    source = project.reference.source
-    if isinstance(source, CollectionReference):
-        kind = _kind(loaded, source.evalscript, 1, ("labels",))
-        found["reference"] = (source.service, RequestKind(kind.bands, 1, kind.float32, "process"))
-    return found
-
-
 def imagery_units(loaded: LoadedProject) -> Callable[[Sequence[Shape]], float]:
     """Processing units of one batch request for tiles of these shapes."""
     return paid_requests(loaded)["tiffs"][1].units
@@ -78,11 +66,3 @@ def imagery_units(loaded: LoadedProject) -> Callable[[Sequence[Shape]], float]:
 def tile_units(loaded: LoadedProject, tile: Tile) -> dict[str, float]:
     """Processing units of one tile by paid stage, without the minimum of its request."""
     return {stage: kind.tile_units(tile.shape) for stage, (_, kind) in paid_requests(loaded).items()}
-
-
-def _kind(loaded: LoadedProject, script: str, samples: int, outputs: Iterable[str]) -> RequestKind:
-    """By what the script reads; by what it writes where the script was not asked."""
-    setup = loaded.setups.get(script)
-    if setup is None:
-        return RequestKind(len(tuple(outputs)), samples)
-    return RequestKind(setup.bands, samples, setup.float32)

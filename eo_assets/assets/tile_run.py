@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
+from eo_assets.stages.tile_states import with_inputs
 from eo_assets.stages.walk import StageOutcome, TileWork, Walk
 from resources.batch_desk import Delivery
 from resources.ray_cluster import Finished, TaskLimits, WorkerNeeds
@@ -25,13 +26,15 @@ MapTiles = Callable[[Walk, Work, Callable[[TileWork], WorkerNeeds]], Generator[W
 class TilePlan:
     """What a run has to do: tiles that are up to date, tiles that need a worker, tiles that need imagery first.
 
-    `recipes` are those that the tiffs of tiles to order are wanted with.
+    `recipes` are those that the tiffs of tiles to order are wanted with. `made_again` are the stages whose retired
+    outputs are needed once more, by tile.
     """
 
     known: tuple[Tile, ...]
     ready: tuple[Tile, ...]
     to_order: tuple[Tile, ...]
     recipes: Mapping[str, str] = field(default_factory=dict)
+    made_again: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 OrderImagery = Callable[[TilePlan], Iterator[Delivery | None]]
@@ -43,8 +46,11 @@ def plan_tiles(walk: Walk, tiles: Iterable[Tile], stages: Sequence[str]) -> Tile
     ready: list[Tile] = []
     to_order: list[Tile] = []
     recipes: dict[str, str] = {}
-    for tile, found in walk.survey(stages, tiles):
-        states = found.values()
+    made_again: dict[str, tuple[str, ...]] = {}
+    for tile, found in walk.survey(with_inputs(walk, stages), tiles):
+        states = [found[stage.name] for stage in walk.selected(stages)]
+        if again := walk.remade({state.stage: state for state in states}, found):
+            made_again[tile.name] = tuple(record.stage for record in again)
         if all(state.good for state in states):
             known.append(tile)
         # A tile whose record can't be read is not missing: it is told as failed, never bought a second time.
@@ -53,7 +59,7 @@ def plan_tiles(walk: Walk, tiles: Iterable[Tile], stages: Sequence[str]) -> Tile
             recipes[tile.name] = recipe
         else:
             ready.append(tile)
-    return TilePlan(tuple(known), tuple(ready), tuple(to_order), recipes)
+    return TilePlan(tuple(known), tuple(ready), tuple(to_order), recipes, made_again)
 
 
 def run_tiles(
@@ -67,7 +73,11 @@ def run_tiles(
     undelivered: dict[str, str] = {}
     store = _StoreWatch()
     work = store.while_writable(_work(plan, stages, order, undelivered))
-    with closing(map_tiles(walk, work, lambda item: needs(walk, item))) as walked:
+
+    def needed(item: TileWork) -> WorkerNeeds:
+        return needs(walk, item, plan.made_again.get(item.tile.name, ()))
+
+    with closing(map_tiles(walk, work, needed)) as walked:
         for finished in walked:
             if finished is None:
                 yield None
@@ -123,9 +133,9 @@ def known_outcomes(walk: Walk, plan: TilePlan, stages: Sequence[str]) -> Iterato
         yield from states.values()
 
 
-def needs(walk: Walk, work: TileWork) -> WorkerNeeds:
-    """The CPUs and memory of the hungriest stage of a tile's walk."""
-    stages = walk.selected(work.stages)
+def needs(walk: Walk, work: TileWork, made_again: Sequence[str] = ()) -> WorkerNeeds:
+    """The CPUs and memory of the hungriest stage of a tile's walk, those that it makes again among them."""
+    stages = walk.selected([*work.stages, *made_again])
     return WorkerNeeds(
         cpus=max((stage.cpus for stage in stages), default=0.0),
         memory_bytes=max((stage.memory_bytes(work.tile) for stage in stages), default=0),

@@ -6,6 +6,7 @@ A bad tile is failed and never stamped; every other tile flows on.
 import functools
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import dagster as dg
 from pydantic import Field
@@ -18,6 +19,7 @@ from eo_assets.assets.offset_check import offset_of_predictions, offset_spec
 from eo_assets.assets.progress import Progress
 from eo_assets.assets.quotes import quote
 from eo_assets.assets.reference_spending import reference_spending
+from eo_assets.assets.retention import let_go_after, wanted_again
 from eo_assets.assets.reused_model import check_model_fits
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.tile_events import TileEvents
@@ -125,6 +127,7 @@ def _outcomes(
         sweep(walk.store, stage, keys)
     all_tiles = tiles_of(walk.store)
     tiles = select(all_tiles, keys)
+    walk = replace(walk, wanted_again=wanted_again(loaded, walk.store, all_tiles, stages))
     check_excluded_tiles(loaded, all_tiles)
     if "predictions" in stages and walk.store.record("model", "model") is None:
         raise dg.Failure(
@@ -161,6 +164,7 @@ def _outcomes(
                     labels.add(outcome)
                     yield outcome
     progress.finished()
+    let_go_after(stages, loaded, walk.store, tiles)
 
 
 def _unlabelled(walk: Walk, plan: TilePlan, stages: list[str]) -> list[Tile]:

@@ -4,10 +4,12 @@ import json
 
 import dagster as dg
 
+from eo_assets.assets.area import tiles_of
 from eo_assets.assets.model import make_model, read_metrics
 from eo_assets.assets.model_card import importance_table, metrics_table
 from eo_assets.assets.offset_check import offset_of_training, offset_spec
 from eo_assets.assets.outputs import result
+from eo_assets.assets.retention import let_go_after
 from eo_assets.assets.reused_model import model_note
 from eo_assets.assets.run_log import run_log
 from eo_assets.assets.shared_outputs import noting_failure
@@ -34,6 +36,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         """The samples of all tiles that have them as one table: features, labels, tile and ground block of each row."""
         with run_log(loaded, context), noting_failure(store, "training_data", "training_data"):
             record = make_training_data(loaded, store)
+            let_go_after(["training_data"], loaded, store, tiles_of(store))
             tiles = set(json.loads((store.path(record) / TILES_FILE).read_text()))
             return result(store, record, checks=[offset_of_training(loaded, store, tiles)])
 
@@ -52,6 +55,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         """
         with run_log(loaded, context), noting_failure(store, "model", "model"):
             record = make_model(loaded, store)
+            let_go_after(["model"], loaded, store, tiles_of(store))
             if note := model_note(loaded):
                 context.log.warning(note)
             metrics = read_metrics(store, record)

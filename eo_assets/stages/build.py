@@ -8,6 +8,7 @@ from typing import Any
 
 from eo_assets.errors import ProjectError, TileError
 from eo_assets.project import CollectionReference, Folders, LoadedProject, S3Settings, Service
+from eo_assets.project_paid import paid_requests
 from eo_assets.project_periods import delivered_frames, project_periods
 from eo_assets.stages.eopatches import EOPatchesStage
 from eo_assets.stages.features import FeaturesStage
@@ -107,8 +108,11 @@ def _pace(service: Service) -> Pace:
     return replace(LOCAL_PACE if service.local else REMOTE_PACE, **given)
 
 
-def tile_walk(loaded: LoadedProject, *, rebuy: Collection[str] = ()) -> Walk:
-    """The project's tile stages in order, over its store. `rebuy`: tiles whose stale imagery is bought again."""
+def tile_walk(
+    loaded: LoadedProject, *, rebuy: Collection[str] = (), wanted_again: Collection[tuple[str, str]] = ()
+) -> Walk:
+    """The project's tile stages in order, over its store. `rebuy`: tiles whose stale imagery is bought again;
+    `wanted_again`: retired outputs, (stage, tile), that are made again."""
     project = loaded.project
     frames, periods = delivered_frames(project), project_periods(project)
     dates = len(periods) or frames
@@ -125,7 +129,8 @@ def tile_walk(loaded: LoadedProject, *, rebuy: Collection[str] = ()) -> Walk:
         Samples(project.sampling, project.reference, dates, len(features.plan.names)),
         PredictionsStage(project.predictions, features.plan.names, dates, expected_signature(project), periods),
     )
-    return Walk(stages, tile_store(loaded), frozenset(rebuy))
+    prices = {stage: kind for stage, (_, kind) in paid_requests(loaded).items()}
+    return Walk(stages, tile_store(loaded), frozenset(rebuy), frozenset(wanted_again), prices)
 
 
 def check_labels(loaded: LoadedProject) -> None:

@@ -13,7 +13,9 @@ Failures = Mapping[str, Mapping[str, str]]
 
 
 def tile_state(outcome: StageOutcome, failures: Mapping[str, str]) -> str:
-    """`done`, `empty`, `kept`, `failed`, `stale`, `missing` or `blocked`. `failures` are the stage's, by tile."""
+    """`done`, `empty`, `kept`, `retired`, `failed`, `stale`, `missing` or `blocked`. `failures` are the stage's."""
+    if outcome.good and outcome.record is not None and outcome.record.retired:
+        return "retired"
     if outcome.good:
         empty = outcome.record is not None and outcome.record.empty
         return "kept" if outcome.status == "kept" else "empty" if empty else "done"
@@ -44,7 +46,12 @@ def survey_tiles(walk: Walk, stage: str, tiles: Sequence[Tile]) -> tuple[Complet
 
 def before(walk: Walk, stage: str) -> tuple[str, ...]:
     """A stage and the tile stages that it is made from, in the order of the graph."""
-    wanted = {stage}
+    return with_inputs(walk, [stage])
+
+
+def with_inputs(walk: Walk, stages: Sequence[str]) -> tuple[str, ...]:
+    """Stages and the tile stages that they are made from, in the order of the graph."""
+    wanted = set(stages)
     for step in reversed(walk.stages):
         if step.name in wanted:
             wanted.update(step.inputs)

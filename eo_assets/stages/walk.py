@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from eo_assets.core.cost import RequestKind
 from eo_assets.core.recipe import recipe
 from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError, StorageRefused, StoreError, TileError, TransientError
+from eo_assets.stages.retired import check_free, to_make_again
 from eo_assets.stages.stage import SettingsOfInputs, StageResult, TileInputs, TileStage
 from resources.eopatch_files import write_header
 from resources.record_listing import ListedRecords
@@ -74,12 +76,16 @@ class StageOutcome:
 class Walk:
     """The stages of a project in order, over its store. Picklable; called with one TileWork after another.
 
-    `rebuy` names the tiles whose stale paid outputs are to be bought again.
+    `rebuy` names the tiles whose paid outputs are to be bought again if they are stale, or retired and needed.
+    `wanted_again` are retired outputs, (stage, tile), that an asset which spans tiles needs. `prices` is what a paid
+    stage asks the service for a pixel.
     """
 
     stages: tuple[TileStage, ...]
     store: TileStore
     rebuy: frozenset[str] = field(default=frozenset())
+    wanted_again: frozenset[tuple[str, str]] = field(default=frozenset())
+    prices: Mapping[str, RequestKind] = field(default_factory=dict)
 
     def __call__(self, work: TileWork) -> tuple[StageOutcome, ...]:
         """Walk one tile. A stage that fails blocks the later ones; TransientError and MemoryError are raised."""
@@ -155,16 +161,43 @@ class Walk:
         return self._compared(stage, tile, self._recipe(stage, tile, inputs), look)
 
     def _compared(self, stage: TileStage, tile: Tile, wanted: str, look: Look) -> StageOutcome:
-        """What is committed, beside what is wanted. An output whose folder has vanished is missing, and made again."""
+        """What is committed, beside what is wanted. An output whose folder has vanished is missing, and made again.
+
+        One that was retired is as up to date as it was, until its pixels are wanted.
+        """
         record = look.record(stage.name, tile.name)
-        if record is None or not look.there(record):
+        if record is None or not (record.retired or look.there(record)):
             return StageOutcome(stage.name, tile.name, "failed", "missing", wanted)
+        if record.recipe == wanted and record.retired and self._wanted_again(stage, tile, look):
+            return StageOutcome(stage.name, tile.name, "failed", "retired", wanted)
         if record.recipe == wanted:
             return StageOutcome(stage.name, tile.name, "up_to_date", record.reason, wanted, record)
         if stage.paid and tile.name not in self.rebuy:
             reason = f"its settings changed since it was bought; kept until it is bought again (--rebuy {tile.name})"
             return StageOutcome(stage.name, tile.name, "kept", reason, wanted, record)
         return StageOutcome(stage.name, tile.name, "failed", "stale", wanted)
+
+    def _wanted_again(self, stage: TileStage, tile: Tile, look: Look) -> bool:
+        """Are the pixels of a retired output needed as such? What is paid for only a person may want again."""
+        if not stage.paid:
+            return (stage.name, tile.name) in self.wanted_again
+        return tile.name in self.rebuy and stage.name in self._made_again(tile, look)
+
+    def _made_again(self, tile: Tile, look: Look) -> set[str]:
+        """The stages whose retired outputs are needed for what a tile still lacks."""
+        states = replace(self, rebuy=frozenset())._states([stage.name for stage in self.stages], tile, look)
+        return {record.stage for record in self.remade(states)}
+
+    def remade(
+        self, states: Mapping[str, StageOutcome], known: Mapping[str, StageOutcome] | None = None
+    ) -> list[OutputRecord]:
+        """The retired outputs that have to be made again for the stages of a tile that are not good, inputs first.
+
+        `known` are the states of what these are made from too, where it is not among them.
+        """
+        lacking = [stage for stage in self.stages if stage.name in states and not states[stage.name].good]
+        found = states if known is None else known
+        return to_make_again(self.stages, lacking, lambda name: found[name].record if name in found else None)
 
     def _blocked(self, stage: TileStage, work: TileWork, stopped: Mapping[str, str]) -> StageOutcome | None:
         for name in stage.inputs:
@@ -195,7 +228,7 @@ class Walk:
             return StageOutcome(stage.name, work.tile.name, "failed", told, details=details, refused=refused)
 
     def _commit(self, stage: TileStage, work: TileWork, known: Mapping[str, StageOutcome], wanted: str) -> OutputRecord:
-        records = self._input_records(stage, work.tile, known)
+        records = self._with_pixels(stage, work, known, self._input_records(stage, work.tile, known))
         inputs = TileInputs(records, {name: self.store.intact(record) for name, record in records.items()})
         digests = {name: record.digest for name, record in records.items()}
         started = time.perf_counter()
@@ -206,6 +239,25 @@ class Walk:
         with self.store.attempt(stage.name, work.tile.name) as attempt:
             result = _inherit_empty(inputs, work.tile, attempt.folder) or stage.run(work.tile, inputs, attempt.folder)
             return self._record(stage, work, attempt, wanted, result, digests, started)
+
+    def _with_pixels(
+        self,
+        stage: TileStage,
+        work: TileWork,
+        known: Mapping[str, StageOutcome],
+        records: dict[str, OutputRecord],
+    ) -> dict[str, OutputRecord]:
+        """A stage's input records, those that were retired made again first: under the same recipe, so that nothing
+        behind them turns stale. What was paid for is never made again here."""
+        if not any(record.retired for record in records.values()):
+            return records
+        again = to_make_again(self.stages, [stage], lambda name: self.store.record(name, work.tile.name))
+        check_free(stage, work.tile, [(self.selected([record.stage])[0], record) for record in again], self.prices)
+        for record in again:
+            # What this walk has come through before is not known as retired any more.
+            self._commit(self.selected([record.stage])[0], work, {}, record.recipe)
+        fresh = {name: self.store.record(name, record.key) for name, record in records.items()}
+        return {name: record for name, record in fresh.items() if record is not None}
 
     def _record(
         self,

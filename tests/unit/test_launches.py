@@ -2,10 +2,11 @@
 
 import pytest
 
+from eo_assets.core.graph import NEEDS, needs_of
 from eo_assets.core.tile import Bounds, Tile
 from eo_assets.errors import ProjectError
 from eo_assets.partitions import contiguous
-from jobs.graph import ASSETS, NEEDS, choose_tiles, needs_of, with_upstream
+from jobs.graph import ASSETS, choose_tiles, with_upstream
 from jobs.project_jobs import LAUNCHES
 
 TILES = [Tile(f"33UUU_0_{index}", 32633, Bounds(0, 0, 10, 10), 10) for index in range(5)]

@@ -14,7 +14,8 @@ import pytest
 
 from eo_assets.errors import StoreError
 from resources.local_folder import LocalFolder
-from resources.tile_store import GRACE_SECONDS, RECORD_FORMAT, OutputRecord, TileStore
+from resources.retiring import RETIRED_FORMAT
+from resources.tile_store import GRACE_SECONDS, OutputRecord, TileStore
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = {"features": "features/2020", "tiffs": "tiffs/2020"}
@@ -172,8 +173,8 @@ def commit_delivery(store: TileStore):  # type: ignore[no-untyped-def]
 def test_a_record_of_a_newer_version_is_refused(store: TileStore) -> None:
     commit(store, "old")
     record = json.loads(store.store.get(RECORD) or b"")
-    store.store.put(RECORD, json.dumps(record | {"format": RECORD_FORMAT + 1, "unheard_of": 1}).encode())
-    with pytest.raises(StoreError, match=f"newer version .format {RECORD_FORMAT + 1}.; upgrade eo-assets"):
+    store.store.put(RECORD, json.dumps(record | {"format": RETIRED_FORMAT + 1, "unheard_of": 1}).encode())
+    with pytest.raises(StoreError, match=f"newer version .format {RETIRED_FORMAT + 1}.; upgrade eo-assets"):
         store.record("features", TILE)
 
 
