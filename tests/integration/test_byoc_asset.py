@@ -63,7 +63,7 @@ class Published:
             with rasterio.open(path, "w", crs=f"EPSG:{zone}", transform=lattice.transform, **profile) as tiff:
                 tiff.write(np.ones((1, height, width), dtype))
             self.store.commit("maps", zone, attempt, digest)
-            self.store.store.publish(path, published_map(self.loaded, int(zone)))
+            self.store.store.put_file(published_map(self.loaded, int(zone)), path)
         return self
 
     def publish(self) -> Mapping[str, Any]:
