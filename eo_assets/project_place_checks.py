@@ -51,7 +51,7 @@ def check_project_folder(storage: Storage) -> Iterator[Finding]:
     elif separator and any(part in ("", ".", "..") for part in rest.rstrip("/").split("/")):
         yield Finding(key, folder, "an empty or dotted part of the prefix", "write s3://bucket/prefix with plain names")
     elif not separator and storage.s3 != S3Settings():
-        what = "a local folder, for which storage.s3 says nothing"
+        what = "a local folder, which needs no storage.s3"
         yield Finding(key, folder, what, "take storage.s3 out, or name s3://bucket/prefix")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -62,6 +63,10 @@ class Refused(Exception):
         self.problems = problems
 
 
+USER_INFO = re.compile(r"://[^/@\s]*@")
+"""User and password in a URL: a message may end in a log."""
+
+
 def show(value: object) -> str:
     """A value as the project file would write it, cut to a readable length."""
     if value is UNSAID:
@@ -77,6 +82,8 @@ def _plain(value: object) -> object:
         return [_plain(item) for item in value]
     if isinstance(value, (dt.date, Path)):
         return str(value)
+    if isinstance(value, str):
+        return USER_INFO.sub("://***@", value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

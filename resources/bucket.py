@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import obstore
 
-from eo_assets.errors import StoreError
+from eo_assets.errors import StorageRefused, StoreError
 from resources import bucket_transfers, lease
 from resources.bucket_leases import BucketLeases
 from resources.bucket_listing import BucketListing
@@ -23,6 +23,9 @@ from resources.object_keys import checked_key
 from resources.object_store import Listed
 from resources.s3_access import AWS_CHAIN, S3Access
 from resources.storage_faults import storage_told
+
+NO_ETAG = f'"{"0" * 32}"'
+"""Of no object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,15 @@ class Bucket:
         found = [self._path(listed.key) for listed in self.under(key)]
         if found:
             self._delete(key, found)
+
+    def check_conditions(self, key: str, data: bytes) -> None:
+        """Put an object once more under conditions that do not hold; a server that takes them is refused."""
+        for header, condition in (("If-None-Match: *", "create"), ("If-Match", {"e_tag": NO_ETAG})):
+            if self._put_if(key, data, condition):  # type: ignore[arg-type]
+                raise StorageRefused(
+                    f"{self.place(key)}: the server overlooks {header} of a put, so that two runs would overwrite one "
+                    "another; use one that knows conditional puts, as AWS S3, MinIO and SeaweedFS do"
+                )
 
     @contextlib.contextmanager
     def exclusive(self, key: str, waiting: Callable[[], None]) -> Iterator[None]:

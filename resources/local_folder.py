@@ -85,6 +85,9 @@ class LocalFolder:
             self.put(key, data)
         return True
 
+    def check_conditions(self, key: str, data: bytes) -> None:
+        """The system's links and locks hold what they promise."""
+
     @contextlib.contextmanager
     def exclusive(self, key: str, waiting: Callable[[], None]) -> Iterator[None]:
         """Hold a key against other processes of this machine; `waiting` is called once if somebody else holds it.

@@ -111,6 +111,13 @@ class ObjectStore(Protocol):
         """Remove everything under a key; nothing there is no error."""
         ...
 
+    def check_conditions(self, key: str, data: bytes) -> None:
+        """Raise StorageRefused if the store puts an object although its condition does not hold: nothing is safe there.
+
+        `key` holds `data`.
+        """
+        ...
+
     def exclusive(self, key: str, waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """Hold a key against all other processes; `waiting` is called once if somebody else holds it.
 

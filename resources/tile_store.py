@@ -269,7 +269,8 @@ class TileStore:
         claim = json.dumps({"project": self.owners.get(stage, self.project), "stage": stage}).encode()
         owner = self.store.get(key)
         if owner is None:
-            self.store.create(key, claim)
+            if self.store.create(key, claim):
+                self.store.check_conditions(key, claim)
             owner = self.store.get(key)
         if owner != claim:
             told = (owner or b"nothing").decode(errors="replace")

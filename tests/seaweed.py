@@ -26,6 +26,8 @@ import botocore.config
 import botocore.exceptions
 import requests
 
+from tests.loopback_supervisor import end_with_parent
+
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 GRPC = 10_000
@@ -103,7 +105,12 @@ class Seaweed:
         identities.chmod(0o600)
         with (self.folder / "weed.log").open("ab") as log:
             self.process = subprocess.Popen(
-                self._command(identities), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                self._command(identities),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                preexec_fn=end_with_parent,  # whoever started it may be killed
             )
         try:
             self._wait()

@@ -610,6 +610,35 @@ BROKEN: dict[str, tuple[str, str]] = {
         "storage: {project_folder: 'gs://bucket'}",
         'storage.project_folder: "gs://bucket": no storage of kind gs: use a local folder or s3://bucket/prefix',
     ),
+    "a password in the address": (
+        "storage: {project_folder: 's3://me:hunter2@bucket/p'}",
+        'storage.project_folder: "s3://***@bucket/p": not the name of a bucket: write s3://bucket/prefix, the bucket '
+        "in lower case",
+    ),
+    "an endpoint with a password": (
+        "storage: {project_folder: 's3://bucket/p', s3: {endpoint: 'https://me:hunter2@host'}}",
+        'storage.s3.endpoint: "https://***@host": an address with a user or password in it: take them out; keys come '
+        "from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or from storage.s3.profile",
+    ),
+    "an endpoint that is a bucket's address": (
+        "storage: {project_folder: 's3://bucket/p', s3: {endpoint: 'https://host/bucket'}}",
+        'storage.s3.endpoint: "https://host/bucket": not the address of a server: write https://host, or '
+        "http://host:port",
+    ),
+    "no known way of addressing": (
+        "storage: {project_folder: 's3://bucket/p', s3: {addressing: 'host'}}",
+        "storage.s3.addressing: \"host\": no such choice: use 'path' or 'virtual'",
+    ),
+    "a dotted part of the prefix": (
+        "storage: {project_folder: 's3://bucket/a/../b'}",
+        'storage.project_folder: "s3://bucket/a/../b": an empty or dotted part of the prefix: write s3://bucket/prefix '
+        "with plain names",
+    ),
+    "how to reach a bucket that is none": (
+        "storage: {project_folder: here, s3: {region: eu-central-1}}",
+        'storage.project_folder: "here": a local folder, which needs no storage.s3: take storage.s3 out, or name '
+        "s3://bucket/prefix",
+    ),
     "no bucket": (
         "storage: {project_folder: 's3://'}",
         'storage.project_folder: "s3://": not the name of a bucket: write s3://bucket/prefix, the bucket in lower case',

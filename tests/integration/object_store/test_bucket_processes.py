@@ -26,6 +26,7 @@ SPAWN = multiprocessing.get_context("spawn")
 WRITERS = 16
 QUICK = Times(lease_s=2.0, renew_s=0.4, poll_s=0.1)
 MB = 1 << 20
+AWAY_S = 30
 
 
 def with_quick_leases(address: str, endpoint: str | None = None, patience: float = 2) -> Bucket:
@@ -193,6 +194,31 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
         for n in range(4):
             store.fetch(f"large{n}", tmp_path / "back")
             assert (tmp_path / "back").read_bytes() == source.read_bytes()
+
+
+def test_a_server_that_is_away_for_half_a_minute_is_survived(address: str, server: Seaweed) -> None:
+    with fault_proxy(server.endpoint) as proxy:
+        store = Bucket.at(address, S3Access(endpoint=proxy.endpoint))
+        store.put("record", b"1")
+        proxy.inject(Fault("reset", times=100_000))
+        back = threading.Timer(AWAY_S, proxy.inject)
+        back.start()
+        begun, done = time.monotonic(), []
+        uses: list[Callable[[], object]] = [
+            lambda: store.put("put", b"1"),
+            lambda: store.create("created", b"1"),
+            lambda: store.swap("record", b"2", b"1"),
+            lambda: store.get("record"),
+        ]
+        threads = [threading.Thread(target=lambda use=use: done.append(use())) for use in uses]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(3 * AWAY_S)
+        assert time.monotonic() - begun > AWAY_S
+        assert len(done) == len(uses)
+        assert False not in done
+        assert [listed.key for listed in store.under("")] == ["created", "put", "record"]
 
 
 def test_a_forked_child_is_told_instead_of_waiting_for_ever(bucket: Bucket) -> None:
