@@ -16,7 +16,7 @@ def test_a_terabyte_costs_a_thousand_times_a_gigabyte() -> None:
 
 
 def test_requests_are_those_that_write_list_and_read() -> None:
-    """Each object and record is put once; each delivery is listed once and read once, and each output asks 4 records."""
+    """Each object and record is put once, each delivery listed and read once; an output asks four records."""
     assert TIFFS.puts == 1_400_000 + 100_000 + 100_000
     assert TIFFS.gets == 1_400_000 + 4 * 100_000
     assert TIFFS.requests(PRICES) == pytest.approx(1600 * 0.005 + 1800 * 0.0004)
