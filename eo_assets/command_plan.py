@@ -18,7 +18,9 @@ from eo_assets.assets.cost_estimate import Estimate, estimate_of
 from eo_assets.assets.imagery import project_ledger
 from eo_assets.assets.observations import Observations, observations
 from eo_assets.assets.reused_model import model_note, model_problem
+from eo_assets.assets.storage_estimate import storage_of
 from eo_assets.core.cost import UNVERIFIED
+from eo_assets.core.storage_cost import StageStorage, StorageCost
 from eo_assets.core.tile import Tile
 from eo_assets.definitions import open_project
 from eo_assets.errors import StorageRefused, TransientError
@@ -38,6 +40,7 @@ class Plan:
     area_km2: float
     tiles: tuple[Tile, ...]
     estimate: Estimate
+    storage: StorageCost
     observations: Observations | None = None
     unreadable: tuple[Unreadable, ...] = ()
     model_problem: str | None = None
@@ -55,6 +58,7 @@ class Plan:
             "processing_units_by_stage": {stage: round(quoted.of(stage), 2) for stage in ("tiffs", "reference")},
             "assumed_dates": self.loaded.project.imagery.expected_dates,
             **estimate,
+            "storage": _storage_json(self.storage),
         }
         if ways := composite_ways(self.loaded, self.tiles):
             said["composite"] = [way.as_json() for way in ways]
@@ -83,7 +87,8 @@ def make_plan(project: str, aoi: Path | None, *, catalog: bool = False) -> Plan:
     seen = observations(loaded, tiles) if catalog else None
     of_model = model_problem(loaded), model_note(loaded)
     estimate = estimate_of(loaded, tiles)
-    return Plan(loaded, found.area.area_km2, tuple(tiles), estimate, seen, found.unreadable, *of_model)
+    stored = storage_of(loaded, tiles)
+    return Plan(loaded, found.area.area_km2, tuple(tiles), estimate, stored, seen, found.unreadable, *of_model)
 
 
 def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
@@ -102,6 +107,7 @@ def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
     console.print("before compression, and on one CPU:")
     for stage, size in plan.estimate.bytes.items():
         console.print(f"  {stage:12s} {size / 1e9:10,.2f} GB {plan.estimate.hours[stage]:12,.4f} h")
+    _print_storage(plan.storage, console)
     if names:
         _print_names(plan.tiles, console)
 
@@ -140,6 +146,45 @@ def _print_ways(plan: Plan, console: Console) -> None:
         console.print("a composite is paid for by the acquisitions that are read, wherever it is made:")
     for way in ways:
         console.print(f"  {way.line()}")
+
+
+def _print_storage(cost: StorageCost, console: Console) -> None:
+    prices = cost.prices
+    console.print(
+        f"in a bucket, compressed, where imagery covers the tiles: ${prices.gb_month:g} a GB and month, "
+        f"${prices.put_1000:g} and ${prices.get_1000:g} a thousand writing and reading requests (storage.prices)"
+    )
+    for stage in cost.stages:
+        console.print(f"{_stored(stage, cost)}{'' if stage.stays else f', {stage.kept}'}")
+    for total in (cost.peak, cost.stays):
+        console.print(f"{_stored(total, cost)}, {total.bytes / 1e12:,.4f} TB")
+    console.print(f"  requests of a run of the whole graph: ${cost.requests:,.2f}")
+
+
+def _stored(stage: StageStorage, cost: StorageCost) -> str:
+    objects = stage.objects + stage.records
+    dollars = stage.monthly(cost.prices)
+    return f"  {stage.stage:13s} {stage.bytes / 1e9:12,.3f} GB {objects:12,d} objects  ${dollars:,.2f} a month"
+
+
+def _storage_json(cost: StorageCost) -> dict[str, Any]:
+    def said(stage: StageStorage) -> dict[str, Any]:
+        return {
+            "bytes": stage.bytes,
+            "objects": stage.objects + stage.records,
+            "dollars_a_month": round(stage.monthly(cost.prices), 4),
+        }
+
+    return {
+        "stages": {
+            stage.stage: said(stage)
+            | {"dollars_of_requests": round(stage.requests(cost.prices), 4), "kept": stage.kept}
+            for stage in cost.stages
+        },
+        "peak": said(cost.peak),
+        "stays": said(cost.stays),
+        "dollars_of_requests": round(cost.requests, 4),
+    }
 
 
 def _print_names(tiles: Sequence[Tile], console: Console) -> None:

@@ -84,7 +84,7 @@ def create_array(
     filters = [numcodecs.FixedScaleOffset(offset=0, scale=divisor, dtype="<f4", astype="<u2")] if divisor else None
     return zarr.create(
         shape,
-        chunks=_chunks(shape),
+        chunks=chunks_of(shape),
         dtype=dtype,
         compressor=numcodecs.Blosc("zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE),
         filters=filters,
@@ -230,7 +230,8 @@ def _array_path(folder: Path, kind: str, name: str) -> str:
     return str(folder / kind / f"{name}.zarr")
 
 
-def _chunks(shape: tuple[int, ...]) -> tuple[int, ...]:
+def chunks_of(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The chunks that an array of this shape, (time, y, x, band) or (y, x, band), is stored in."""
     *dates, height, width, bands = shape
     columns = _block_width(dates[0], width) if dates else max(1, width)
     return (*(max(1, size) for size in dates), max(1, min(height, ROWS)), columns, max(1, bands))

@@ -89,8 +89,8 @@ def summed(records: Sequence[OutputRecord]) -> LetGo:
 
 def let_go_after(made: Collection[str], loaded: LoadedProject, store: TileStore, tiles: Sequence[Tile]) -> None:
     """At the end of a run: what its assets were the last to need."""
-    if loaded.project.storage.retention.rules:
-        gone = let_go(loaded, store, tiles, made)
+    gone = let_go(loaded, store, tiles, made)
+    if gone.outputs:
         _log.info(f"retired, as storage.retention says: {gone}")
 
 
