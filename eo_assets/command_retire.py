@@ -9,8 +9,9 @@ from eo_assets.assets.retention import let_go, retirable, summed
 from eo_assets.definitions import open_project
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store
+from resources.output_record import OutputRecord
 from resources.retiring import retire
-from resources.tile_store import OutputRecord, TileStore
+from resources.tile_store import TileStore
 
 
 def retire_project(name: str, console: Console, *, yes: bool) -> None:

@@ -21,7 +21,8 @@ from eo_assets.stages.quicklooks import QUICKLOOK
 from eo_assets.stages.walk import StageOutcome
 from jobs.graph import ASSETS
 from jobs.launches import LaunchResult
-from resources.tile_store import OutputRecord, TileStore
+from resources.output_record import OutputRecord
+from resources.tile_store import TileStore
 
 PICTURED = {
     "eopatches": "colours",

@@ -18,8 +18,9 @@ from eo_assets.core.model import Signature
 from eo_assets.core.recipe import fingerprint
 from eo_assets.errors import StoreError
 from resources.object_store import checksum
+from resources.output_record import OutputRecord
 from resources.raster_file import RasterFile, raster_files
-from resources.tile_store import OutputRecord, TileStore
+from resources.tile_store import TileStore
 
 Context = dg.InputContext | dg.OutputContext
 

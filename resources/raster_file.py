@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from resources.bucket import Bucket
-from resources.tile_store import OutputRecord, TileStore
+from resources.output_record import OutputRecord
+from resources.tile_store import TileStore
 
 
 @dataclass(frozen=True, slots=True)

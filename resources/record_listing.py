@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from eo_assets.errors import StorageRefused
 from resources.object_store import ObjectStore
+from resources.output_record import OutputRecord
 
 if TYPE_CHECKING:
-    from resources.tile_store import OutputRecord, TileStore
+    from resources.tile_store import TileStore
 
 INDEX = ".index.json"
 READERS = 16

@@ -12,12 +12,10 @@ import datetime as dt
 from typing import TYPE_CHECKING
 
 from eo_assets.errors import StoreError
+from resources.output_record import RETIRED_FORMAT, OutputRecord
 
 if TYPE_CHECKING:
-    from resources.tile_store import OutputRecord, TileStore
-
-RETIRED_FORMAT = 2
-"""Of records without pixels: a version that does not know them must not take the output for lost and buy it again."""
+    from resources.tile_store import TileStore
 
 
 def retire(store: TileStore, record: OutputRecord) -> OutputRecord | None:

@@ -8,7 +8,6 @@ Plain and picklable: workers use it without Dagster.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime as dt
 import json
 import re
@@ -23,10 +22,11 @@ from eo_assets.errors import FilesGone, StorageRefused, StoreError
 from resources.attempt_files import AttemptFiles, attempt_files, attempt_name
 from resources.object_folder import ObjectFolder
 from resources.object_store import ObjectStore, checksum, size_of
+from resources.output_record import OutputRecord, parsed, serialized
 from resources.record_listing import listed
-from resources.retiring import RETIRED_FORMAT, lost
+from resources.retiring import lost
+from resources.stage_folders import claim_folder, owner_of
 
-RECORD_FORMAT = 1
 GRACE_SECONDS = 3600.0
 """How long a superseded attempt, or one that nobody finished, is kept for readers and writers that still use it."""
 
@@ -35,28 +35,6 @@ ATTEMPT = re.compile(r"\d{8}T\d{6}-[0-9a-f]{8}")
 
 OWN_ASSETS = "assets"
 """Where outputs of assets lie that users define themselves."""
-
-SETTING = dict.fromkeys(("aoi", "tile_grid", "cost_estimate"), "cache")
-"""The key of storage.structure that sets a stage's folder, where it is not the stage's own name."""
-
-
-@dataclass(frozen=True, slots=True)
-class OutputRecord:
-    """The commit record of one output: what is live, from what recipe, with which numbers."""
-
-    stage: str
-    key: str
-    attempt: str
-    recipe: str
-    digest: str
-    created: str
-    empty: bool = False
-    reason: str = ""
-    numbers: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    format: int = RECORD_FORMAT
-    retired: str = ""
-    """Since when its pixels are gone on purpose (ISO time), see `retiring`; empty while they are there."""
 
 
 @dataclass(slots=True)
@@ -231,7 +209,7 @@ class TileStore:
             numbers=numbers,
             inputs=dict(inputs or {}),
         )
-        if not self.store.swap(self._record_key(stage, key), _serialize(record), attempt.replaces):
+        if not self.store.swap(self._record_key(stage, key), serialized(record), attempt.replaces):
             raise StoreError(f"{stage} of {key}: another run committed it meanwhile; its output is kept")
         attempt.live = True
         self.store.delete(self._failure_key(stage, key))
@@ -245,7 +223,7 @@ class TileStore:
         found = None if data is None else self.parse(data, live.stage, live.key)
         if found is None or (found.attempt, found.retired) != (live.attempt, live.retired):
             return False
-        return self.store.swap(key, _serialize(record), data)
+        return self.store.swap(key, serialized(record), data)
 
     def note_failure(self, stage: str, key: str, reason: str) -> None:
         """Remember why an output could not be made; what was committed before stays as it is."""
@@ -265,28 +243,11 @@ class TileStore:
 
     def claim(self, stage: str) -> None:
         """Take the stage's folder for this project; a folder that another project owns is a StoreError."""
-        key = f"{self.folder(stage)}/_owner.json"
-        claim = json.dumps({"project": self.owners.get(stage, self.project), "stage": stage}).encode()
-        owner = self.store.get(key)
-        if owner is None:
-            if self.store.create(key, claim):
-                self.store.check_conditions(key, claim)
-            owner = self.store.get(key)
-        if owner != claim:
-            told = (owner or b"nothing").decode(errors="replace")
-            raise StoreError(
-                f"{self.store.place(self.folder(stage))} belongs to {told}, not to {stage} of "
-                f"{self.owners.get(stage, self.project)}; give storage.structure.{SETTING.get(stage, stage)} another "
-                "folder, for instance one with {year}"
-            )
+        claim_folder(self.store, self.folder(stage), stage, self.owners.get(stage, self.project))
 
     def owner(self, stage: str) -> str | None:
         """Who the stage's folder belongs to, as it says itself; None where it was never claimed, or says nothing."""
-        said = self.store.get(f"{self.folder(stage)}/_owner.json")
-        try:
-            return None if said is None else str(json.loads(said)["project"])
-        except (ValueError, TypeError, KeyError):
-            return None
+        return owner_of(self.store, self.folder(stage))
 
     def _retire(self, stage: str, key: str, live: Attempt) -> None:
         """Start the grace time of the attempt that was replaced, and remove those whose grace time is over."""
@@ -343,25 +304,9 @@ class TileStore:
 
     def parse(self, data: bytes, stage: str, key: str) -> OutputRecord:
         """A commit record from its bytes; anything else is a StoreError."""
-        place = self.store.place(self._record_key(stage, key))
-        try:
-            values = json.loads(data)
-            if values["format"] > RETIRED_FORMAT:
-                raise StoreError(f"{place}: written by a newer version (format {values['format']}); upgrade eo-assets")
-            return OutputRecord(**values)
-        except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(
-                f"{place}: not a commit record ({error}); delete it to make {stage} of {key} anew"
-            ) from None
+        return parsed(data, self.record_place(stage, key), stage, key)
 
 
 def _identity(folder: Path) -> tuple[int, int]:
     state = folder.stat()
     return state.st_dev, state.st_ino
-
-
-def _serialize(record: OutputRecord) -> bytes:
-    values = dataclasses.asdict(record)
-    if not record.retired:
-        del values["retired"]  # versions that know of no retired outputs read all others
-    return json.dumps(values, indent=1, sort_keys=True).encode()

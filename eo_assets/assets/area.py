@@ -19,7 +19,8 @@ from eo_assets.project import CustomGridSettings, LoadedProject, SentinelHubGrid
 from eo_assets.stages.build import input_files
 from resources.grid_files import read_custom_grid, read_grid, write_grid
 from resources.object_store import file_checksum
-from resources.tile_store import OutputRecord, TileStore
+from resources.output_record import OutputRecord
+from resources.tile_store import TileStore
 from resources.vector_files import Area
 
 AOI_FILE, GRID_FILE = "aoi.geojson", "tile_grid.gpkg"

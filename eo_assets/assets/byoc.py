@@ -24,8 +24,9 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import sentinel_hub, tile_store
 from resources.byoc import PublishOptions, publish_tiles
 from resources.byoc_collection import WantedCollection
+from resources.output_record import OutputRecord
 from resources.sentinel_hub import SentinelHub
-from resources.tile_store import OutputRecord, TileStore
+from resources.tile_store import TileStore
 
 ASSET = "byoc_collection"
 COLLECTION_FILE = "collection.json"

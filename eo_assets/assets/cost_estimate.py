@@ -21,7 +21,8 @@ from eo_assets.project import LoadedProject
 from eo_assets.project_periods import delivered_frames, project_periods
 from eo_assets.stages.build import tile_store
 from eo_assets.stages.features import feature_plan
-from resources.tile_store import OutputRecord, TileStore
+from resources.output_record import OutputRecord
+from resources.tile_store import TileStore
 
 TILES_FILE, SUMMARY_FILE = "tiles.csv", "summary.json"
 SHOWN_TILES = 20

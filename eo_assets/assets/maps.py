@@ -29,7 +29,8 @@ from eo_assets.stages.build import tile_store
 from eo_assets.stages.quicklooks import write_values
 from eo_assets.stages.tiffs import tile_settings
 from resources.cog import CogOptions, write_cog
-from resources.tile_store import OutputRecord, TileStore
+from resources.output_record import OutputRecord
+from resources.tile_store import TileStore
 
 DESCRIPTION = "One COG a zone on one pixel lattice; every place belongs to one map."
 CODE_VERSION = "1"

@@ -21,7 +21,8 @@ from eo_assets.stages.features import FEATURES
 from eo_assets.stages.predictions import MODEL_FILE, SIGNATURE_FILE
 from eo_assets.stages.signature import expected_signature, feature_names, offset_handling
 from resources.object_store import checksum
-from resources.tile_store import OutputRecord, TileStore
+from resources.output_record import OutputRecord
+from resources.tile_store import TileStore
 
 METRICS_FILE, CARD_FILE = "metrics.json", "model_card.md"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from eo_assets.core.model import Signature
 from eo_assets.project import LoadedProject
-from resources.tile_store import OutputRecord
+from resources.output_record import OutputRecord
 
 Metrics = Mapping[str, Mapping[str, Any]]
 TITLES = {

@@ -9,7 +9,8 @@ from typing import Any
 import dagster as dg
 
 from eo_assets.stages.quicklooks import OBSERVATIONS_PICTURE, QUICKLOOK
-from resources.tile_store import OutputRecord, TileStore
+from resources.output_record import OutputRecord
+from resources.tile_store import TileStore
 
 PICTURES = {"quicklook": QUICKLOOK, "observations_picture": OBSERVATIONS_PICTURE}
 

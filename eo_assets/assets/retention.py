@@ -17,8 +17,9 @@ from eo_assets.project import LoadedProject
 from eo_assets.project_retention import Rule
 from eo_assets.stages.build import TILE_STAGES, tile_walk
 from eo_assets.stages.walk import StageOutcome
+from resources.output_record import OutputRecord
 from resources.retiring import retire
-from resources.tile_store import OutputRecord, TileStore
+from resources.tile_store import TileStore
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from eo_assets.errors import EoAssetsError, StoreError
-from resources.tile_store import OutputRecord, TileStore
+from resources.output_record import OutputRecord
+from resources.tile_store import TileStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import dagster as dg
 from eo_assets.assets.outputs import failed_partitions, materialization
 from eo_assets.errors import StorageRefused
 from eo_assets.stages.walk import StageOutcome, Walk
-from resources.tile_store import OutputRecord
+from resources.output_record import OutputRecord
 
 INLINE_PICTURES = 500
 """Runs of more tiles than this leave quicklooks beside the outputs and out of the event log."""

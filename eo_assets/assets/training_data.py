@@ -26,9 +26,10 @@ from eo_assets.stages.features import FEATURES, feature_plan
 from eo_assets.stages.samples import PIXELS
 from eo_assets.stages.tile_states import survey_tiles
 from resources.eopatch_files import DATA, DATA_TIMELESS, open_array, read_timestamps
+from resources.output_record import OutputRecord
 from resources.point_table import read_points
 from resources.row_file import row_file
-from resources.tile_store import OutputRecord, TileStore
+from resources.tile_store import TileStore
 
 COLUMNS_FILE, TILES_FILE, LEFT_OUT_FILE = "columns.json", "tiles.json", "left_out.json"
 """The names of the features' columns, of the tiles by TILE_IDS, and why other tiles that were wanted have no rows."""

@@ -12,7 +12,8 @@ from eo_assets.errors import StoreError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import tile_walk
 from eo_assets.stages.tile_states import survey_tiles
-from resources.tile_store import OutputRecord, TileStore
+from resources.output_record import OutputRecord
+from resources.tile_store import TileStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ from eo_assets.stages.walk import StageOutcome, Walk
 from resources.eopatch_files import DATA, DATA_TIMELESS, row_blocks, write_header
 from resources.foreign_eopatches import ForeignEOPatch
 from resources.local_folder import LocalFolder
-from resources.tile_store import Attempt, OutputRecord
+from resources.output_record import OutputRecord
+from resources.tile_store import Attempt
 
 STAGES = ("tiffs", "eopatches", "reference")
 """What can be adopted: everything else is made of these and costs nothing."""

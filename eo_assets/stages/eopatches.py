@@ -21,7 +21,7 @@ from eo_assets.stages.stage import StageResult, TileInputs
 from eo_assets.stages.tiffs import COMPOSITED, read_dates
 from resources.eopatch_files import write_header
 from resources.heap import give_back
-from resources.tile_store import OutputRecord
+from resources.output_record import OutputRecord
 
 STANDS_FOR = "stands_for"
 """A number of tiffs that are not there: the stage whose adopted output they stand before."""

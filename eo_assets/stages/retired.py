@@ -8,7 +8,7 @@ from eo_assets.core.cost import SMALLEST_REQUEST, RequestKind
 from eo_assets.core.tile import Tile
 from eo_assets.errors import TileError
 from eo_assets.stages.stage import TileStage
-from resources.tile_store import OutputRecord
+from resources.output_record import OutputRecord
 
 Live = Callable[[str], OutputRecord | None]
 """The live record of a tile's stage by its name."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from eo_assets.core.tile import Tile
-from resources.tile_store import OutputRecord
+from resources.output_record import OutputRecord
 
 JsonValue = Any
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from eo_assets.core.completeness import Completeness, TileState
 from eo_assets.core.tile import Tile
 from eo_assets.stages.walk import StageOutcome, Walk
-from resources.tile_store import OutputRecord
+from resources.output_record import OutputRecord
 
 Failures = Mapping[str, Mapping[str, str]]
 

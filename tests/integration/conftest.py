@@ -27,8 +27,9 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, tile_store
 from jobs.launches import Launcher, LaunchResult, Request
 from resources.local_sentinel_hub.server import stop
+from resources.output_record import OutputRecord
 from resources.ray_cluster import RayCluster
-from resources.tile_store import OutputRecord, TileStore
+from resources.tile_store import TileStore
 
 EPSG, RESOLUTION, TILE_M = 32633, 10, 640
 LEFT, TOP = 640 * 782, 640 * 9064

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from eo_assets.assets.imagery import project_ledger
 from eo_assets.cli import main
 from eo_assets.status import project_status
-from resources.tile_store import OutputRecord
+from resources.output_record import OutputRecord
 
 TILES = ["32633_x00782_y09062", "32633_x00782_y09063", "32633_x00783_y09062", "32633_x00783_y09063"]
 UNTIL = {

@@ -12,7 +12,8 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import SERVICE_FOLDER, tile_store
 from jobs.graph import ASSETS
 from resources.object_store import checksum
-from resources.tile_store import OutputRecord, TileStore
+from resources.output_record import OutputRecord
+from resources.tile_store import TileStore
 
 Place = tuple[str, str]
 """A stage and a key."""

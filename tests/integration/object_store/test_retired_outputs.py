@@ -8,8 +8,9 @@ import pytest
 
 from eo_assets.errors import StoreError
 from resources.object_store import ObjectStore
+from resources.output_record import OutputRecord
 from resources.retiring import retire
-from resources.tile_store import OutputRecord, TileStore
+from resources.tile_store import TileStore
 
 TILE = "30NXL_0_0"
 DELIVERED = f"tiffs/2020/request-1/{TILE}"

@@ -21,8 +21,9 @@ from eo_assets.errors import StoreError
 from resources.bucket import Bucket
 from resources.eopatch_files import create_array, open_array
 from resources.object_folder import ObjectFolder
+from resources.output_record import OutputRecord
 from resources.sweeping import sweep
-from resources.tile_store import GRACE_SECONDS, OutputRecord, TileStore
+from resources.tile_store import GRACE_SECONDS, TileStore
 from resources.workspaces import scratch
 
 TILE, OTHER = "30NXL_0_0", "30NXL_0_1"

@@ -9,9 +9,10 @@ import pytest
 
 from eo_assets.errors import StoreError
 from resources.local_folder import LocalFolder
-from resources.retiring import RETIRED_FORMAT, retire
+from resources.output_record import RETIRED_FORMAT, OutputRecord
+from resources.retiring import retire
 from resources.sweeping import sweep
-from resources.tile_store import OutputRecord, TileStore
+from resources.tile_store import TileStore
 
 TILE = "30NXL_0_0"
 RECORD = f"features/2020/_commits/{TILE}.json"

@@ -14,8 +14,8 @@ import pytest
 
 from eo_assets.errors import StoreError
 from resources.local_folder import LocalFolder
-from resources.retiring import RETIRED_FORMAT
-from resources.tile_store import GRACE_SECONDS, OutputRecord, TileStore
+from resources.output_record import RETIRED_FORMAT, OutputRecord
+from resources.tile_store import GRACE_SECONDS, TileStore
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = {"features": "features/2020", "tiffs": "tiffs/2020"}

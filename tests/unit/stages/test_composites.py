@@ -15,7 +15,7 @@ from eo_assets.stages.predictions import hand_on_observations
 from eo_assets.stages.stage import TileInputs
 from eo_assets.stages.tiffs import Tiffs
 from resources.eopatch_files import DATA, MASK, MASK_TIMELESS, create_array, open_array, read_timestamps
-from resources.tile_store import OutputRecord
+from resources.output_record import OutputRecord
 
 DATES = ["2020-01-29T10:00:00", "2020-01-20T10:00:00", "2020-01-18T10:00:00", "2020-01-03T10:00:00"]
 """The newest first: of three equal periods of January the first and the last hold one each, the second two."""

@@ -1,0 +1,39 @@
+"""Whom a stage's folder belongs to: a project folder may hold several projects, and each output only one's."""
+
+from __future__ import annotations
+
+import json
+
+from eo_assets.errors import StoreError
+from resources.object_store import ObjectStore
+
+OWNER_FILE = "_owner.json"
+
+SETTING = dict.fromkeys(("aoi", "tile_grid", "cost_estimate"), "cache")
+"""The key of storage.structure that sets a stage's folder, where it is not the stage's own name."""
+
+
+def claim_folder(store: ObjectStore, folder: str, stage: str, project: str) -> None:
+    """Take a stage's folder for a project; one that another project owns is a StoreError."""
+    key = f"{folder}/{OWNER_FILE}"
+    claim = json.dumps({"project": project, "stage": stage}).encode()
+    owner = store.get(key)
+    if owner is None:
+        if store.create(key, claim):
+            store.check_conditions(key, claim)
+        owner = store.get(key)
+    if owner != claim:
+        told = (owner or b"nothing").decode(errors="replace")
+        raise StoreError(
+            f"{store.place(folder)} belongs to {told}, not to {stage} of {project}; give "
+            f"storage.structure.{SETTING.get(stage, stage)} another folder, for instance one with {{year}}"
+        )
+
+
+def owner_of(store: ObjectStore, folder: str) -> str | None:
+    """Who a stage's folder belongs to, as it says itself; None where it was never claimed, or says nothing."""
+    said = store.get(f"{folder}/{OWNER_FILE}")
+    try:
+        return None if said is None else str(json.loads(said)["project"])
+    except (ValueError, TypeError, KeyError):
+        return None
