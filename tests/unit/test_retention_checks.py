@@ -41,13 +41,13 @@ def test_rules_are_read_as_they_are_written(tmp_path: Path) -> None:
     [
         (
             "{tiffs: {until: featurs}}",
-            "storage.retention.tiffs.until: \"featurs\": there is no such asset: did you mean 'features'? tiffs is "
-            "read by eopatches, features, samples, training_data, model, predictions, maps, byoc_collection",
+            "storage.retention.tiffs.until: \"featurs\": there is no such asset: did you mean 'features'? "
+            "tiffs is read by eopatches, features, samples, training_data, model, predictions, maps, byoc_collection",
         ),
         (
             "{samples: {until: maps_}}",
-            "storage.retention.samples.until: \"maps_\": there is no such asset: did you mean 'maps'? samples is read "
-            "by training_data, model, predictions, maps, byoc_collection",
+            "storage.retention.samples.until: \"maps_\": there is no such asset: did you mean 'maps'? "
+            "samples is read by training_data, model, predictions, maps, byoc_collection",
         ),
         (
             "{features: {until: eopatches}}",
