@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import datetime as dt
 import logging
 from collections import Counter
@@ -12,12 +13,13 @@ from dataclasses import dataclass, field
 from eo_assets.assets.training_data import sampling_tiles
 from eo_assets.core.graph import between, direct_readers
 from eo_assets.core.tile import Tile
-from eo_assets.errors import EoAssetsError
+from eo_assets.errors import EoAssetsError, StoreError
 from eo_assets.project import LoadedProject
 from eo_assets.project_retention import Rule
 from eo_assets.stages.build import TILE_STAGES, tile_walk
 from eo_assets.stages.walk import StageOutcome
 from resources.output_record import OutputRecord
+from resources.record_listing import ListedRecords
 from resources.retiring import retire
 from resources.tile_store import TileStore
 
@@ -104,10 +106,10 @@ def wanted_again(
     changes, all the others' pixels are read again.
     """
     spanning, found = _Spanning(loaded, store), set[tuple[str, str]]()
-    gone = _retired(store, "samples") if "samples" in stages and loaded.project.model.trained_here else set()
+    gone = _retired(store, "samples", tiles) if "samples" in stages and loaded.project.model.trained_here else set()
     if gone and not spanning.as_wanted("training_data", "training_data"):
         found |= {("samples", tile.name) for tile in sampling_tiles(loaded, store, tiles) if tile.name in gone}
-    gone = _retired(store, "predictions") if "predictions" in stages else set()
+    gone = _retired(store, "predictions", tiles) if "predictions" in stages else set()
     for tile in tiles:
         if tile.name in gone and not spanning.as_wanted("maps", str(tile.epsg)):
             found.add(("predictions", tile.name))
@@ -150,5 +152,11 @@ def _of_age(rule: Rule, record: OutputRecord, now: dt.datetime) -> bool:
     return now - dt.datetime.fromisoformat(record.created) >= dt.timedelta(days=rule.days)
 
 
-def _retired(store: TileStore, stage: str) -> set[str]:
-    return {name for name, record in store.records(stage).items() if record.retired}
+def _retired(store: TileStore, stage: str, tiles: Sequence[Tile]) -> set[str]:
+    """The tiles without pixels. One whose record can't be read is told where its state is looked at."""
+    records, found = ListedRecords(store), set()
+    for tile in tiles:
+        with contextlib.suppress(StoreError):
+            record = records.record(stage, tile.name)
+            found.update([tile.name] if record is not None and record.retired else [])
+    return found

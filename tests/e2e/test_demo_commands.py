@@ -58,9 +58,8 @@ def test_a_path_that_can_not_be_told_says_what_to_ask(demo: Any, asset: str, key
 
 def test_next_year_does_not_take_last_year_s_folders(demo: Any, tmp_path: Any) -> None:
     file = tmp_path / "next.yaml"
-    file.write_text(
-        f"extends: {demo.loaded.file}\nyear: 2018\nstorage: {{project_folder: '{demo.loaded.project_folder}'}}\n"
-    )
+    storage = f"storage: {{project_folder: '{demo.loaded.project_folder}'}}"
+    file.write_text(f"extends: {demo.loaded.file}\nyear: 2018\n{storage}\n")
     loaded = load_project(file, inspect_script=None, environment={}, working_folder=tmp_path)
     with pytest.raises(EoAssetsError, match=r"belongs to .*demo.* 2017.*not to maps of .* 2018"):
         tile_store(loaded).claim("maps")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import geopandas
@@ -188,7 +189,7 @@ def test_the_collection_gives_the_map_back_pixel_by_pixel(demo: Any, map_file: A
     published = demo.definitions.load_asset_value(["demo", "byoc_collection"], instance=demo.instance)
     (tile,) = published["tiles"]
     assert (tile["path"], tile["status"]) == (demo.served_as("maps/utm32633_(BAND).tiff"), "INGESTED")
-    collection = DataCollection.define_byoc(published["id"], name="DEMO_MAP", service_url=client.sh_base_url)
+    collection = DataCollection.define_byoc(published["id"], service_url=client.sh_base_url)
     answer = SentinelHubRequest(
         evalscript=READ_BACK,
         input_data=[SentinelHubRequest.input_data(collection, time_interval=("2017-02-16", "2017-02-17"))],

@@ -161,6 +161,15 @@ def test_a_project_that_keeps_everything_says_so(copied: Callable[..., Any]) -> 
     assert "storage.retention keeps everything; give a stage until or days first" in told.output
 
 
+def test_a_torn_record_is_one_failed_tile_and_not_a_failed_run(world: Path, graph_in: Callable[..., Any]) -> None:
+    graph = graph_in(world, keeping({"samples": {"until": "training_data"}}))
+    assert failures(graph.run("model")) == []
+    graph.store.store.put(f"features-sampled/2020/_commits/{TILES[1]}.json", b"{torn")
+    (told,) = failures(graph.run("samples"))
+    assert "1 failed, 0 blocked behind them; every other tile is done" in told
+    assert "not a commit record" in told
+
+
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
