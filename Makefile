@@ -6,18 +6,20 @@ BIN := $(VENV)/bin
 IMAGERY := build/imagery
 DEMO := demo-project
 SERIES := landsat-series-project
+IN_BUCKET := demo-s3-project
 TILES ?= 2000
 ROUNDS ?= 20
 SEED ?= 1
 SOURCES := eo_assets resources jobs tests
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-data ui demo-series demo-series-data ui-series test verify-sentinel-hub scale chaos memory lint format lock imagery clean
+.PHONY: help install demo demo-data ui demo-series demo-series-data ui-series demo-s3 ui-s3 test verify-sentinel-hub scale chaos memory lint format lock imagery clean
 
 help:
 	@echo "make demo     fetch real imagery and make a map of it with the whole graph"
 	@echo "make ui       open the Dagster UI on the demo"
 	@echo "make demo-series   a map from a year of cloudy Landsat acquisitions; make ui-series opens it"
+	@echo "make demo-s3  the demo in a bucket of an S3 server on this machine, compared with the local one; make ui-s3 opens it"
 	@echo "make test     run the tests"
 	@echo "make verify-sentinel-hub   the contract tests on the service of EO_ASSETS_VERIFY_SERVICE (default: local)"
 	@echo "make scale    a simulated project of TILES=2000 through the whole graph: build/scale.json"
@@ -65,6 +67,12 @@ demo-series: demo-series-data
 ui-series: demo-series-data
 	@$(BIN)/eo-assets ui landsat_series
 
+demo-s3: $(VENV)/installed-dev $(IMAGERY)/fetched
+	@$(BIN)/python -W ignore -m tests.demo_s3 --imagery $(IMAGERY) --folder $(IN_BUCKET) --local $(DEMO)
+
+ui-s3: $(VENV)/installed-dev $(IMAGERY)/fetched
+	@$(BIN)/python -W ignore -m tests.demo_s3 --imagery $(IMAGERY) --folder $(IN_BUCKET) --local $(DEMO) --ui
+
 test: $(VENV)/installed-dev $(IMAGERY)/fetched
 	$(BIN)/python -m pytest
 
@@ -97,4 +105,4 @@ lock:
 	uv pip compile --quiet --no-header --python-version 3.11 pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
 
 clean:
-	rm -rf $(DEMO) $(SERIES)
+	rm -rf $(DEMO) $(SERIES) $(IN_BUCKET)

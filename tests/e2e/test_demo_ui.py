@@ -95,7 +95,7 @@ def test_a_tile_shows_its_numbers_its_place_and_a_picture(demo: Any, ask: Callab
     (event,) = answer["assetOrError"]["assetMaterializations"]
     entries = {entry["label"]: entry for entry in event["metadataEntries"]}
     assert entries["quicklook"]["mdStr"].startswith(f"![{asset}](data:image/png;base64,iVBOR")
-    assert entries["path"]["path"] == str(demo.store.live(asset, "33UUU_4_7"))
+    assert entries["path"]["path"] == demo.store.live_place(asset, "33UUU_4_7")
     assert {"seconds", "bytes", "recipe"} <= set(entries)
 
 
