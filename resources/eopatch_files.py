@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ holds does not grow with the number of acquisitions."""
 
 COLUMNS = 256
 """Columns of a block with more dates than that: of one block of a delivered tiff, so that it is decoded once."""
+
+LIST_CHUNK = 16 << 20
 
 DATA, DATA_TIMELESS, MASK, MASK_TIMELESS = "data", "data_timeless", "mask", "mask_timeless"
 
@@ -70,13 +73,19 @@ def read_timestamps(folder: Path | ObjectFolder) -> list[dt.datetime]:
 
 
 def create_array(
-    folder: Path, kind: str, name: str, shape: tuple[int, ...], dtype: str, scaling: Scaling | None = None
+    folder: Path,
+    kind: str,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    scaling: Scaling | None = None,
+    chunks: tuple[int, ...] | None = None,
 ) -> zarr.Array:
     """A new array, to be filled by blocks of rows.
 
-    `shape` is (time, y, x, band) or (y, x, band); chunks hold all dates and bands of `ROWS` rows, and as many columns
-    as `column_blocks` says. With a `scaling` whose divisor is whole, the array stores uint16 digital numbers and reads
-    as float32.
+    `shape` is (time, y, x, band) or (y, x, band); unless `chunks` are given they hold all dates and bands of `ROWS`
+    rows, and as many columns as `column_blocks` says. With a `scaling` whose divisor is whole, the array stores uint16
+    digital numbers and reads as float32.
     """
     # With threads Blosc lays its blocks down as they are ready: equal arrays would have other bytes and other digests.
     numcodecs.blosc.use_threads = False
@@ -84,7 +93,7 @@ def create_array(
     filters = [numcodecs.FixedScaleOffset(offset=0, scale=divisor, dtype="<f4", astype="<u2")] if divisor else None
     return zarr.create(
         shape,
-        chunks=chunks_of(shape),
+        chunks=chunks or chunks_of(shape),
         dtype=dtype,
         compressor=numcodecs.Blosc("zstd", clevel=1, shuffle=numcodecs.Blosc.SHUFFLE),
         filters=filters,
@@ -228,6 +237,16 @@ def _ends(columns: slice | None, width: int) -> tuple[int, int]:
 
 def _array_path(folder: Path, kind: str, name: str) -> str:
     return str(folder / kind / f"{name}.zarr")
+
+
+def list_chunks(shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
+    """The chunks of an array (time, n, x, band) or (n, x, band) that is no picture but a list, read as a whole.
+
+    As few as keep below `LIST_CHUNK` bytes: of thousands of small files each is an object with a price in a bucket.
+    """
+    *dates, length, width, bands = (max(1, size) for size in shape)
+    fits = LIST_CHUNK // (math.prod(dates) * width * bands * np.dtype(dtype).itemsize)
+    return (*dates, max(1, min(length, max(ROWS, fits))), width, bands)
 
 
 def chunks_of(shape: tuple[int, ...]) -> tuple[int, ...]:

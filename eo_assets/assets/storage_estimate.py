@@ -14,7 +14,7 @@ from eo_assets.core.tile import Tile
 from eo_assets.project import LoadedProject, PointsReference, Project
 from eo_assets.project_periods import delivered_frames, project_periods
 from eo_assets.stages.features import feature_plan
-from resources.eopatch_files import chunks_of
+from resources.eopatch_files import chunks_of, list_chunks
 
 HEADER = 2
 """bbox.geojson and the quicklook."""
@@ -69,19 +69,29 @@ def _objects_of_tile(project: Project, shape: Shape) -> Mapping[str, int]:
     stacks = [(frames, *shape, len(stack.source)) for stack in project.eopatches.data.values()]
     masks = [(frames, *shape, 1)] * len(project.eopatches.masks)
     counts = [(dates, *shape, 1)] if composite else []
-    sampled = _arrays((dates, rows, width, columns), (rows, width, 1), (rows, width, 2))
+    label_type = project.reference.dtype
+    sampled = _lists(
+        ((dates, rows, width, columns), "f4"),
+        ((rows, width, 1), label_type),
+        ((rows, width, 2), "i4"),
+        ((*shape, 1), "u1"),
+    )
     return {
         "tiffs": len(project.imagery.tiff_outputs) + 1,
         "reference": HEADER + timeless,
         "eopatches": TIMED_HEADER + _arrays(*stacks, *masks),
         "features": TIMED_HEADER + _arrays((dates, *shape, columns), *counts) + composite,
-        "samples": HEADER + sampled + timeless,
+        "samples": HEADER + sampled,
         "predictions": HEADER + timeless + (_arrays((*shape, 1)) if composite else 0),
     }
 
 
 def _arrays(*shapes: tuple[int, ...]) -> int:
     return sum(chunk_count(shape, chunks_of(shape)) for shape in shapes)
+
+
+def _lists(*arrays: tuple[tuple[int, ...], str]) -> int:
+    return sum(chunk_count(shape, list_chunks(shape, dtype)) for shape, dtype in arrays)
 
 
 def _columns(project: Project) -> int:

@@ -22,6 +22,7 @@ from resources.eopatch_files import (
     MASK_TIMELESS,
     ROWS,
     create_array,
+    list_chunks,
     open_array,
     read_timestamps,
     row_blocks,
@@ -152,4 +153,5 @@ def _read_pixels(features: Any, pixels: NDArray[np.int32]) -> NDArray[np.float32
 
 
 def _store(folder: Path, kind: str, name: str, values: NDArray[Any]) -> None:
-    create_array(folder, kind, name, values.shape, values.dtype.str)[:] = values
+    chunks = list_chunks(values.shape, values.dtype.str)
+    create_array(folder, kind, name, values.shape, values.dtype.str, chunks=chunks)[:] = values
