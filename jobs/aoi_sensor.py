@@ -69,7 +69,7 @@ def aoi_sensor(loaded: LoadedProject) -> dg.SensorDefinition:
             context.instance.get_runs_count(dg.RunsFilter(job_name=f"{project}_area", statuses=list(UNFINISHED_RUNS)))
             > 0
         )
-        client = getattr(context.resources, s3_key(project)).get_client() if in_bucket(loaded) else None
+        client = getattr(context.resources, s3_key(project)) if in_bucket(loaded) else None
         found = look_at_files(
             loaded,
             context.instance,
