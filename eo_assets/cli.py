@@ -20,6 +20,9 @@ from eo_assets.errors import EoAssetsError
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
+ASKING = frozenset({"plan", "status", "spend", "orders", "path", "preflight"})
+"""Commands that only ask: somebody sits before them, so a bucket that does not answer is not waited for long."""
+
 PROJECT = click.argument("project")
 """Imports stay inside the commands: `--help` and mistakes answer at once."""
 
@@ -48,8 +51,13 @@ def _told(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="eo-assets")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Wall-to-wall maps from satellite time series. PROJECT is a project file, or the name of one that ships."""
+    if context.invoked_subcommand in ASKING:
+        from resources.stores import PATIENCE_VARIABLE
+
+        os.environ.setdefault(PATIENCE_VARIABLE, "10")
 
 
 @main.command()

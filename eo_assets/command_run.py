@@ -21,7 +21,7 @@ from eo_assets.definitions import build_definitions, open_project
 from eo_assets.instance import dagster_home, open_instance
 from eo_assets.project import LoadedProject
 from eo_assets.run_report import write_run_report
-from eo_assets.stages.build import tile_store, tile_walk
+from eo_assets.stages.build import check_reachable, tile_store, tile_walk
 from eo_assets.stages.quicklooks import QUICKLOOK
 from eo_assets.terminal import TerminalProgress
 from jobs.launches import Launch, Launcher, LaunchResult, Request
@@ -32,6 +32,7 @@ from resources.storage_faults import storage_told
 def run_project(name: str, request: Request, console: Console) -> bool:
     """Materialize what is asked for; True if nothing failed. Everything is told on the console as it happens."""
     loaded = open_project(name)
+    check_reachable(loaded)
     started = dt.datetime.now(dt.UTC)
     request = dataclasses.replace(request, name=f"{started:%Y-%m-%dT%H-%M-%SZ}")
     progress = TerminalProgress(console if loaded.project.logging.show else Console(quiet=True))

@@ -150,7 +150,7 @@ class Bucket:
     def check_conditions(self, key: str, data: bytes) -> None:
         """Put an object once more under conditions that do not hold; a server that takes them is refused."""
         for header, condition in (("If-None-Match: *", "create"), ("If-Match", {"e_tag": NO_ETAG})):
-            if self._put_if(key, data, condition):  # type: ignore[arg-type]
+            if self._put_under(key, data, condition)[0]:  # type: ignore[arg-type]
                 raise StorageRefused(
                     f"{self.place(key)}: the server overlooks {header} of a put, so that two runs would overwrite one "
                     "another; use one that knows conditional puts, as AWS S3, MinIO and SeaweedFS do"
@@ -196,13 +196,17 @@ class Bucket:
         with contextlib.suppress(FileNotFoundError):
             self.connection.asked(self.place(key), lambda client: obstore.delete(client, paths))
 
-    def _put_if(self, key: str, data: bytes, condition: obstore.PutMode) -> bool:
+    def _put_under(self, key: str, data: bytes, condition: obstore.PutMode) -> tuple[bool, bool]:
+        """Whether the server says it was done, and whether an earlier attempt, its answer lost, may have done it."""
         path = self._path(key)
 
         def put(client: obstore.store.S3Store) -> object:
             return obstore.put(client, path, data, mode=condition, use_multipart=False)
 
-        done, unsure = self.connection.conditional(self.place(key), put)
+        return self.connection.conditional(self.place(key), put)
+
+    def _put_if(self, key: str, data: bytes, condition: obstore.PutMode) -> bool:
+        done, unsure = self._put_under(key, data, condition)
         # An attempt whose answer was lost may be what the next one met: then the bytes are ours.
         return done or (unsure and self.get(key) == data)
 

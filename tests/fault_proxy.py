@@ -26,7 +26,8 @@ class Fault:
     """What goes wrong with requests of a method, `times` times, from the one after the first `after_requests` on.
 
     `forwarded` sends the request on first: the server does what was asked, and only the answer is lost. `code` replaces
-    the error code of S3, `seconds` is how long `slow` waits before it forwards.
+    the error code of S3, `seconds` is how long `slow` waits before it forwards; with `every` only one in so many
+    goes wrong.
     """
 
     how: How
@@ -36,6 +37,7 @@ class Fault:
     after_requests: int = 0
     code: str = ""
     seconds: float = 0.0
+    every: int = 1
 
 
 @dataclass
@@ -119,7 +121,8 @@ class FaultProxy:
                     continue
                 met = self._met.get(n, 0)
                 self._met[n] = met + 1
-                if fault.after_requests <= met < fault.after_requests + fault.times:
+                due = fault.after_requests <= met < fault.after_requests + fault.times
+                if due and (met + 1) % fault.every == 0:
                     return fault
         return None
 

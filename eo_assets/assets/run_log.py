@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 
 from eo_assets.assets.alive import show_alive
+from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.build import in_bucket, project_store
 from resources.workspaces import machine_folder
@@ -72,7 +73,10 @@ def run_log(loaded: LoadedProject, context: dg.AssetExecutionContext) -> Iterato
         for logger, level in levels:
             logger.setLevel(level)
         handler.close()
-        keep_log(loaded, name, LOG_FILE)
+        try:
+            keep_log(loaded, name, LOG_FILE)
+        except EoAssetsError as error:  # in the place of what the run says itself it would hide it
+            context.log.warning(f"the log stays on this machine, in {folder}: {error}")
 
 
 class _PlainFormatter(logging.Formatter):

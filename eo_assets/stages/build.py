@@ -35,6 +35,7 @@ NO_STAGES = frozenset({"input_data", "logs", "spending"})
 """Folders of storage.structure that no stage commits to."""
 
 SERVICE_FOLDER = "sentinel-hub"
+FIRST_LOOK_S = 10.0
 
 
 def tile_store(loaded: LoadedProject) -> TileStore:
@@ -52,6 +53,16 @@ def tile_store(loaded: LoadedProject) -> TileStore:
 def project_store(loaded: LoadedProject) -> ObjectStore:
     """The project folder as an object store."""
     return open_store(loaded.project_folder, s3_access(loaded.project.storage.s3))
+
+
+def check_reachable(loaded: LoadedProject) -> None:
+    """Look into a project's bucket, without the patience of a run: a wrong address or key is told at once.
+
+    Raises StorageRefused or TransientError.
+    """
+    if in_bucket(loaded):
+        access = s3_access(loaded.project.storage.s3)
+        open_store(loaded.project_folder, access, patience_s=FIRST_LOOK_S).folders("")
 
 
 def in_bucket(loaded: LoadedProject) -> bool:
