@@ -54,6 +54,9 @@ def _told(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.pass_context
 def main(context: click.Context) -> None:
     """Wall-to-wall maps from satellite time series. PROJECT is a project file, or the name of one that ships."""
+    from resources.core_dumps import forbid_core_dumps
+
+    forbid_core_dumps()
     if context.invoked_subcommand in ASKING:
         from resources.stores import PATIENCE_VARIABLE
 

@@ -166,6 +166,9 @@ class TileTasks(Generic[Work, Result]):
         function = self._function
 
         def call(item: Work) -> Iterator[Result | None]:
+            from resources.core_dumps import forbid_core_dumps
+
+            forbid_core_dumps()
             yield None  # it has started on a worker
             yield function(item)
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 import uvicorn
 
 from eo_assets.errors import ServiceError
+from resources.core_dumps import forbid_core_dumps
 from resources.gdal_s3 import server_options
 from resources.local_sentinel_hub.app import make_app
 from resources.local_sentinel_hub.buckets import Buckets
@@ -112,6 +113,7 @@ def _bound(port: int) -> Iterator[socket.socket]:
 
 def _prepare_process(s3: S3Access | None) -> None:
     """Settings of this process alone: GDAL reads no side files and keeps a small cache, many files may be open."""
+    forbid_core_dumps()
     if s3 is not None:
         os.environ.update(server_options(s3))
         os.environ["CPL_VSIL_CURL_NON_CACHED"] = "/vsis3/"  # an object may be replaced, and ingested again

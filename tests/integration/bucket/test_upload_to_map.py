@@ -53,7 +53,7 @@ def test_an_uploaded_area_becomes_a_map_by_itself(in_bucket: Callable[..., Any])
     assert {stage: sorted(state["materialized"]) for stage, state in states.items()} == dict.fromkeys(states, names)
     with rasterio.open(io.BytesIO(project.get("maps/utm32633_result.tiff"))) as tiff:
         assert (tiff.crs.to_epsg(), tiff.nodata) == (32633, 255)
-        assert (tiff.read(1) != 255).mean() > 0.9
+        assert (tiff.read(1) != 255).mean() > 0.85, "all but the buffers around it"
     project.s3.abort_multipart_upload(Bucket="projects", Key=unfinished["Key"], UploadId=unfinished["UploadId"])
 
 
