@@ -27,6 +27,9 @@ POLL_S = 1.0
 FREE = b'{"owner": null}'
 """What the last holder leaves: deleting could delete the next one's."""
 
+NOBODY = (None, FREE, b"")
+"""What is seen of a key that nobody holds. A lock of a local folder, copied into a bucket with the rest, is empty."""
+
 
 class LeaseStore(Protocol):
     """What a lease needs of a store."""
@@ -130,7 +133,7 @@ def is_held(store: LeaseStore, key: str, times: Times = TIMES) -> bool:
     watch = _Watch(store, key, times)
     while (seen := watch.look()) is not None:
         if watch.changed:
-            return seen != FREE
+            return seen not in NOBODY
         if watch.silent:
             return False
         time.sleep(times.poll_s)
@@ -161,9 +164,9 @@ class _Watch:
         self.changed = not self._first and seen != self._seen
         if self._first or self.changed:
             self._seen, self._since = seen, now
-        self._old = self._first and seen not in (None, FREE) and self._store.age(self._key) > 2 * self._times.lease_s
+        self._old = self._first and seen not in NOBODY and self._store.age(self._key) > 2 * self._times.lease_s
         self._first = False
-        return None if seen in (None, FREE) else seen
+        return None if seen in NOBODY else seen
 
     @property
     def raw(self) -> bytes | None:

@@ -22,6 +22,7 @@ from sentinelhub.download.models import DownloadResponse
 from eo_assets.core.tile import Bounds
 from eo_assets.errors import ServiceError, TransientError
 from resources.deployments import IN_PLACE, LOCAL_PACE, REMOTE_PACE, Delivery, Pace, from_environment
+from resources.local_sentinel_hub.service_folder import state_id
 from resources.s3_access import S3Access
 from resources.service_calls import PolicyClient, counted_calls, http_status, service_errors
 from resources.service_tokens import ServiceSession, session_for
@@ -144,6 +145,13 @@ class SentinelHub:
             values = _pixels(answer, shape)
         return ProcessAnswer(values, _units_spent(answer), calls)
 
+    def state_id(self) -> str | None:
+        """Tells the local service of this machine from that of another one; its name for any other deployment.
+
+        None of a local service that was never started. Nothing is started or asked.
+        """
+        return self.name if self.local is None else state_id(self.local.state)
+
     def bucket_url(self, key: str) -> str:
         """The address by which the service reads and writes a key of the project folder."""
         if self.local is not None and self.local.s3 is None:
@@ -171,6 +179,11 @@ class SentinelHub:
             if not (self.base_url and self.token_url):
                 raise ServiceError(f"services.{self.name}: base_url and token_url are both needed")
             return self.base_url, self.token_url
+        if self.local.collections is not None and not self.local.collections.is_file():
+            raise ServiceError(
+                f"services.{self.name}.collections: {self.local.collections} does not exist; declare the local "
+                "service's collections there"
+            )
         from resources.local_sentinel_hub.server import ServiceSettings, ensure_running
 
         settings = ServiceSettings(

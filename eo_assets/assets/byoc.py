@@ -65,17 +65,24 @@ def wanted_byoc_collection(loaded: LoadedProject, store: TileStore) -> Wanted:
         raise StoreError("there is no map to publish yet; run it first: --only maps")
     inputs = {zone: record.digest for zone, record in maps.items()}
     inputs["aoi"] = live_record(store, "aoi", "aoi").digest
+    service = sentinel_hub(loaded, loaded.project.byoc.service)
     settings = {
         "byoc": loaded.project.byoc.model_dump(mode="json", exclude=NOT_CONTENT),
         "band": _band(loaded).default,
         "maps": loaded.project.maps.model_dump(mode="json", include={"name", "dtype", "nodata"}),
+        # A collection is one of a service and a bucket: a project that was moved is not published where it is now.
+        "published": [service.state_id(), service.bucket_url(loaded.project.folder("maps"))],
     }
-    return Wanted(recipe(ASSET, settings, "2", inputs), inputs)
+    return Wanted(recipe(ASSET, settings, "3", inputs), inputs)
 
 
 def make_byoc_collection(loaded: LoadedProject, store: TileStore) -> OutputRecord:
     """Publish all committed maps and commit what came of it, unless the very same are published."""
     wanted = wanted_byoc_collection(loaded, store)
+    service = sentinel_hub(loaded, loaded.project.byoc.service)
+    if service.state_id() is None:
+        service.config()  # starts it for the first time, and what is wanted is a collection of this very service
+        wanted = wanted_byoc_collection(loaded, store)
     return ensure(store, ASSET, ASSET, wanted, lambda folder: _publish(loaded, store, folder))
 
 

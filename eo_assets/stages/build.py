@@ -99,11 +99,6 @@ def sentinel_hub(loaded: LoadedProject, name: str) -> SentinelHub:
         return SentinelHub(name, service.base_url, service.token_url, delivery=delivery, **common)
     root = machine_folder(loaded.project_folder)
     collections = root / service.collections if service.collections else None
-    if collections is not None and not collections.is_file():
-        raise ProjectError(
-            f"{loaded.file}: services.{name}.collections: {collections} does not exist; declare the local service's "
-            "collections there"
-        )
     state = root / SERVICE_FOLDER
     if not in_bucket(loaded):
         return SentinelHub(name, local=LocalDeployment(state, collections, root), **common)

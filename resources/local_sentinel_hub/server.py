@@ -15,7 +15,18 @@ import requests
 
 from eo_assets.errors import ServiceError
 from resources.local_sentinel_hub.credentials import client_of, keep_client
-from resources.local_sentinel_hub.service_folder import ALIVE, INFO, LOG, POLL_S, START, alive, hold, locked, read_info
+from resources.local_sentinel_hub.service_folder import (
+    ALIVE,
+    INFO,
+    LOG,
+    POLL_S,
+    START,
+    alive,
+    hold,
+    keep_state_id,
+    locked,
+    read_info,
+)
 from resources.local_sentinel_hub.settings import HEALTH_PATH, ServiceAddress, ServiceSettings, arguments
 
 __all__ = ["ServiceAddress", "ServiceSettings", "client_of", "ensure_running", "serve", "stop"]
@@ -35,6 +46,7 @@ def ensure_running(settings: ServiceSettings, timeout_s: float = 60.0) -> Servic
     deadline = time.monotonic() + timeout_s
     with locked(settings.folder / START, deadline):
         keep_client(settings.folder)
+        keep_state_id(settings.folder)
         running = _wait_for_answer(settings.folder, deadline) if alive(settings.folder) else None
         if running is not None and running["identity"] == settings.identity:
             return ServiceAddress(running["base_url"])

@@ -2,7 +2,8 @@
 
 `service.json` (pid, address and identity of the running process), `alive.lock` (held by it as long as it lives: the
 kernel lets go, however it ends), `start.lock` (held while one is started or ended), `service.log`, `state.sqlite`,
-`client.json` (who may sign in, see credentials.py), `requests.jsonl` (every call, see request_log.py).
+`client.json` (who may sign in, see credentials.py), `requests.jsonl` (every call, see request_log.py), `state.id`
+(tells this folder's collections from those of another one: a project that was moved is published anew).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import fcntl
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from typing import IO, Any
 from eo_assets.errors import ServiceError
 
 ALIVE, START, INFO, LOG = "alive.lock", "start.lock", "service.json", "service.log"
+STATE_ID = "state.id"
 POLL_S = 0.1
 
 
@@ -39,6 +42,22 @@ def write_info(folder: Path, info: Mapping[str, Any]) -> None:
 def forget_info(folder: Path, info: Mapping[str, Any]) -> None:
     if (read_info(folder) or {}).get("instance") == info["instance"]:
         (folder / INFO).unlink(missing_ok=True)
+
+
+def state_id(folder: Path) -> str | None:
+    """Tells the state of this folder's service from any other; None where none was ever started."""
+    try:
+        return (folder / STATE_ID).read_text(encoding="ascii")
+    except FileNotFoundError:
+        return None
+
+
+def keep_state_id(folder: Path) -> None:
+    """Give the state its id if it has none. The caller holds start.lock."""
+    if state_id(folder) is None:
+        draft = folder / f"{STATE_ID}.{os.getpid()}"
+        draft.write_text(uuid.uuid4().hex, encoding="ascii")
+        draft.replace(folder / STATE_ID)
 
 
 def alive(folder: Path) -> bool:

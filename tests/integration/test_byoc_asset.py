@@ -123,6 +123,20 @@ def test_what_is_published_is_not_asked_for_again(project: Callable[..., Publish
     assert here.calls() == before + 1
 
 
+def test_a_service_that_does_not_know_the_collection_is_given_it_anew(project: Callable[..., Published]) -> None:
+    """As after moving the project to another machine: what the local service keeps has not come along."""
+    here = project().map(WEST)
+    before = here.publish()
+    stop(here.folder / "sentinel-hub")
+    for name in ("state.id", "state.sqlite", "state.sqlite-wal", "state.sqlite-shm"):
+        (here.folder / "sentinel-hub" / name).unlink(missing_ok=True)
+    after = here.publish()
+    assert actions(after) == {path(WEST): "created"}
+    assert after["collection_id"] != before["collection_id"]
+    assert here.held().keys() == {path(WEST)}
+    assert here.publish() == after
+
+
 def test_settings_that_are_no_content_publish_nothing_anew(project: Callable[..., Published]) -> None:
     here = project().map(WEST).map(EAST)
     before = wanted_byoc_collection(here.loaded, here.store).recipe

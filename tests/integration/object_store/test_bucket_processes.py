@@ -89,6 +89,17 @@ def test_a_killed_holder_lets_go_after_the_time_of_a_lease(address: str) -> None
         assert QUICK.lease_s / 2 < time.monotonic() - begun < 3 * QUICK.lease_s
 
 
+def test_a_lock_of_a_local_folder_that_was_copied_here_is_held_by_nobody(address: str) -> None:
+    store = Bucket.at(address)  # with the times of every day: to wait for a holder would take half a minute
+    store.put("area/.lock.lock", b"")
+    started_at, waited = time.monotonic(), []
+    assert not store.held("area/lock")
+    with store.exclusive("area/lock", lambda: waited.append("first")):
+        assert store.held("area/lock")
+    assert not waited
+    assert time.monotonic() - started_at < 20
+
+
 def test_a_holder_that_died_is_seen_as_dead(address: str) -> None:
     store, ready = with_quick_leases(address), SPAWN.Event()
     holder = started(bucket_workers.hold, store, "lock", ready)

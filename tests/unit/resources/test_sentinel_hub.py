@@ -2,6 +2,7 @@
 
 import io
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import requests
 
 from eo_assets.core.tile import Bounds
 from eo_assets.errors import ServiceError, TransientError
-from resources.sentinel_hub import SentinelHub, input_data, service_errors
+from resources.sentinel_hub import LocalDeployment, SentinelHub, input_data, service_errors
 
 BOX = Bounds(330_000, 5_800_000, 330_040, 5_800_030)
 DATA = input_data(
@@ -51,6 +52,14 @@ def hub(http_service: Any) -> SentinelHub:
 
 def process(http_service: Any) -> np.ndarray:
     return hub(http_service).process([DATA], "//VERSION=3", BOX, 32633, (3, 4)).values
+
+
+def test_a_local_service_without_its_collections_file_says_where_it_belongs(tmp_path: Path) -> None:
+    missing = tmp_path / "collections.yaml"
+    service = SentinelHub("local", local=LocalDeployment(tmp_path / "state", missing, tmp_path))
+    assert service.state_id() is None, "asking for it starts nothing"
+    with pytest.raises(ServiceError, match=rf"services.local.collections: {missing} does not exist; declare"):
+        service.config()
 
 
 @pytest.mark.parametrize("bands", [1, 3])
