@@ -66,6 +66,8 @@ def _in_bucket(imagery: Path, folder: Path, local: Path, *, ui: bool) -> int:
     equal = _compare(bucket, LocalFolder(local))
     if ui:
         _command("ui", project)
+    else:
+        print(f"the server ends now; its data stay in {folder}. `make ui-s3` starts it with the UI")
     return 0 if equal else 1
 
 
