@@ -1,6 +1,6 @@
 """Objects, requests and bytes a tile and stage of the demo, in a bucket and in a folder; and speed beside boto3.
 
-`python -m tests.benchmarks.bucket_costs --imagery build/imagery --folder F [--out costs.json]`: the demo is made in F in
+`python -m tests.benchmarks.bucket_costs --imagery build/imagery --folder F [--out FILE]`: the demo is made in F in
 both ways, the bucket behind a proxy that counts requests. Then all objects of the project are put and fetched by boto3
 and by the object store, in turns, in the same run; medians of five.
 """
