@@ -23,6 +23,7 @@ from typing import Protocol
 from eo_assets.errors import FilesGone
 from resources.local_folder import LocalFolder
 from resources.object_folder import ObjectFolder
+from resources.object_keys import checked_key
 from resources.object_store import Listed, ObjectStore, size_of
 from resources.storage_faults import storage_told
 from resources.workspaces import scratch
@@ -253,7 +254,8 @@ class FilesOfBucket:
         part = copy.with_name(f".{copy.name}.{secrets.token_hex(4)}.part")
         try:
             part.mkdir(parents=True)
-            targets = [part / PurePosixPath(listed.key).relative_to(key) for listed in found]
+            # Whoever may write to the bucket names its objects: a name must not lead out of the copy.
+            targets = [part / checked_key(listed.key, part).relative_to(key) for listed in found]
             for folder in {target.parent for target in targets}:
                 folder.mkdir(parents=True, exist_ok=True)
             with concurrent.futures.ThreadPoolExecutor(TRANSFERS) as pool:
