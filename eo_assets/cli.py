@@ -341,14 +341,18 @@ def sentinel_hub() -> None:
 @click.option(
     "--bucket", "buckets", multiple=True, metavar="NAME=FOLDER", help="A folder that plays a bucket (repeatable)."
 )
+@click.option("--s3", metavar="JSON", help='Serve an S3 server\'s buckets: {"endpoint": "https://..."}, {} for AWS.')
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("sentinel-hub"), show_default=True)
 @click.option("--port", default=8350, show_default=True, help="0: any free port.")
 @click.option("--allow-faults", is_flag=True, help="Let tests make it misbehave, see docs/local-sentinel-hub.md.")
 @_told
-def serve(collections: Path | None, buckets: tuple[str, ...], folder: Path, port: int, allow_faults: bool) -> None:
+def serve(
+    collections: Path | None, buckets: tuple[str, ...], s3: str | None, folder: Path, port: int, allow_faults: bool
+) -> None:
     """Serve OAuth, Process, Batch V2, Catalog and BYOC on 127.0.0.1 until interrupted."""
     from resources.local_sentinel_hub.server import ServiceSettings
     from resources.local_sentinel_hub.server import serve as serve_until_interrupted
+    from resources.local_sentinel_hub.settings import parsed_access
 
     pairs = [bucket.partition("=") for bucket in buckets]
     wrong = [bucket for bucket, (_, sign, folder_name) in zip(buckets, pairs) if not (sign and folder_name)]
@@ -356,7 +360,14 @@ def serve(collections: Path | None, buckets: tuple[str, ...], folder: Path, port
         raise EoAssetsError(f"--bucket {wrong[0]}: write NAME=FOLDER, for instance --bucket maps=/data/maps")
     mapping = {name: Path(path).resolve() for name, _, path in pairs}
     serve_until_interrupted(
-        ServiceSettings(folder=folder, collections=collections, buckets=mapping, port=port, faults=allow_faults)
+        ServiceSettings(
+            folder=folder,
+            collections=collections,
+            buckets=mapping,
+            port=port,
+            faults=allow_faults,
+            s3=None if s3 is None else parsed_access(s3),
+        )
     )
 
 

@@ -15,7 +15,7 @@ from rasterio.session import DummySession
 
 from eo_assets.errors import StoreError
 from resources.s3_access import AWS_CHAIN, S3Access
-from resources.s3_settings import credentials, settings
+from resources.s3_settings import Credentials, credentials, settings
 
 READING = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -38,9 +38,9 @@ def gdal_path(address: str) -> str:
     return f"/vsis3/{rest}"
 
 
-def gdal_options(access: S3Access = AWS_CHAIN) -> dict[str, str]:
+def gdal_options(access: S3Access = AWS_CHAIN, source: Credentials | None = None) -> dict[str, str]:
     """GDAL's configuration of a server, secrets included: for `gdal_env`, rasterio.Env itself refuses keys."""
-    key = credentials(access).get_frozen_credentials()
+    key = (source or credentials(access)).get_frozen_credentials()
     return {
         **server_options(access),
         "AWS_ACCESS_KEY_ID": key.access_key,
@@ -51,7 +51,7 @@ def gdal_options(access: S3Access = AWS_CHAIN) -> dict[str, str]:
 
 
 def server_options(access: S3Access = AWS_CHAIN) -> dict[str, str]:
-    """GDAL's configuration of a server without any secret: for a process whose keys GDAL finds and renews by itself."""
+    """GDAL's configuration of a server without any secret, which may go into the environment."""
     found = settings(access)
     options = {
         **READING,
@@ -78,7 +78,10 @@ class _Found(DummySession):  # type: ignore[misc]  # rasterio has no types
 
 
 @contextlib.contextmanager
-def gdal_env(access: S3Access = AWS_CHAIN) -> Iterator[None]:
-    """Within it rasterio opens `gdal_path` of this server, in this thread, with the key of that moment."""
-    with rasterio.Env(session=_Found(gdal_options(access))):
+def gdal_env(access: S3Access = AWS_CHAIN, source: Credentials | None = None) -> Iterator[None]:
+    """Within it rasterio opens `gdal_path` of this server, in this thread, with the key of that moment.
+
+    `source` spares asking the AWS chain, for who opens many files.
+    """
+    with rasterio.Env(session=_Found(gdal_options(access, source))):
         yield

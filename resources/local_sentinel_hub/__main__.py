@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
 
-from eo_assets.errors import EoAssetsError
+from eo_assets.errors import EoAssetsError, ProjectError
 from resources.local_sentinel_hub.server import ServiceSettings, serve
-from resources.local_sentinel_hub.settings import FAULTS_VARIABLE, ID_VARIABLE, SECRET_VARIABLE
+from resources.local_sentinel_hub.settings import FAULTS_VARIABLE, ID_VARIABLE, SECRET_VARIABLE, parsed_access
 from resources.s3_access import S3Access
 
 
 def _s3_access(text: str) -> S3Access:
     try:
-        return S3Access(**json.loads(text))
-    except (ValueError, TypeError):
-        raise argparse.ArgumentTypeError(
-            'an object with any of "endpoint", "region", "profile", "addressing"'
-        ) from None
+        return parsed_access(text)
+    except ProjectError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main() -> int:
@@ -28,7 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m resources.local_sentinel_hub",
         description=f"A Sentinel Hub on this machine. {ID_VARIABLE} and {SECRET_VARIABLE} name the only client; "
-        "without them and --own-client any is let in.",
+        "without them, --own-client and --s3 any is let in.",
     )
     parser.add_argument("--folder", type=Path, required=True, help="where state, locks and log lie")
     parser.add_argument("--collections", type=Path, help="YAML file that declares collections")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from eo_assets.core.cost import DISCOUNTED_FROM_PIXELS, RATES
 from resources.local_sentinel_hub.api import bad_payload
@@ -16,18 +16,19 @@ from resources.local_sentinel_hub.scenes import select
 from resources.local_sentinel_hub.script_child import ScriptLimits
 
 
-def check_existing(request: BatchRequest, place: Delivery, found: Iterable[Feature]) -> None:
+def check_existing(request: BatchRequest, place: Delivery, found: Sequence[Feature]) -> None:
     """Raise ApiError 400 if a file is in the way that the request may neither replace nor skip.
 
     `skipExisting` skips a tile that is there as a whole; one that is there in part needs `overwrite` all the same.
     """
     if request.output.overwrite:
         return
-    for feature in found:
-        targets = _targets(request, place, feature)
-        there = [path for path in targets if path.exists()]
+    wanted = {feature.name: _targets(request, place, feature) for feature in found}
+    present = place.folder.present(target for targets in wanted.values() for target in targets)
+    for name, targets in wanted.items():
+        there = [target for target in targets if target in present]
         if there and not (request.output.skip_existing and there == targets):
-            message = f"{there[0].name} of {feature.name} is already delivered there"
+            message = f"{there[0].name} of {name} is already delivered there"
             raise bad_payload(f"{message}; set overwrite or skipExisting, or use <requestId> in the template")
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Protocol
 
 from eo_assets.errors import StoreError
 from resources.bucket import Bucket
-from resources.gdal_s3 import gdal_path
 from resources.local_sentinel_hub.api import ApiError, bad_payload
+from resources.local_sentinel_hub.tiffs import RemoteTiff, Tiff
 from resources.s3_access import S3Access
 
 SCHEME = "s3://"
@@ -31,8 +31,8 @@ class Place(Protocol):
         ...
 
     @property
-    def raster(self) -> Path | str:
-        """What rasterio opens it by."""
+    def tiff(self) -> Tiff:
+        """It as a GeoTIFF."""
         ...
 
     def __truediv__(self, name: str) -> Place: ...
@@ -43,6 +43,10 @@ class Place(Protocol):
 
     def files(self) -> list[str]:
         """The names of the files directly in a folder, sorted; none of one that is not there."""
+        ...
+
+    def present(self, places: Iterable[Place]) -> set[Place]:
+        """Those of these places, all of them under this folder, where there is a file."""
         ...
 
     def take(self, draft: Path) -> None:
@@ -78,7 +82,7 @@ class FolderPlace:
         return self.path.name
 
     @property
-    def raster(self) -> Path:
+    def tiff(self) -> Path:
         """Its path."""
         return self.path
 
@@ -92,6 +96,10 @@ class FolderPlace:
     def files(self) -> list[str]:
         """The names in the folder."""
         return sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+
+    def present(self, places: Iterable[Place]) -> set[Place]:
+        """Those that are files."""
+        return {place for place in places if place.exists()}
 
     def take(self, draft: Path) -> None:
         """Move it here, on one file system: readers see the old file or the new one, whole."""
@@ -131,6 +139,8 @@ class BucketPlace:
 
     bucket: Bucket
     key: str
+    own_drafts: Path
+    """Where on this machine its files are made and read, see `Buckets.drafts`."""
 
     @property
     def name(self) -> str:
@@ -138,12 +148,12 @@ class BucketPlace:
         return self.key.rpartition("/")[2]
 
     @property
-    def raster(self) -> str:
-        """Its path for GDAL, which has been told of the server when the service started."""
-        return gdal_path(self.bucket.place(self.key))
+    def tiff(self) -> RemoteTiff:
+        """It as GDAL reads it, by range."""
+        return RemoteTiff(self.bucket.place(self.key), self.bucket.connection.access)
 
     def __truediv__(self, name: str) -> BucketPlace:
-        return BucketPlace(self.bucket, f"{self.key}/{name}" if self.key else name)
+        return BucketPlace(self.bucket, f"{self.key}/{name}" if self.key else name, self.own_drafts)
 
     def exists(self) -> bool:
         """Is there an object?"""
@@ -152,6 +162,11 @@ class BucketPlace:
     def files(self) -> list[str]:
         """The names of the objects directly under the key."""
         return sorted(self.bucket.versions(self.key))
+
+    def present(self, places: Iterable[Place]) -> set[Place]:
+        """Those that one listing, in pages, has: asking for each file of a large request would take hours."""
+        keys = {listed.key for listed in self.bucket.under(self.key)}
+        return {place for place in places if isinstance(place, BucketPlace) and place.key in keys}
 
     def take(self, draft: Path) -> None:
         """Put it in one piece, or in parts that become one at the end."""
@@ -165,31 +180,32 @@ class BucketPlace:
     @contextlib.contextmanager
     def local(self) -> Iterator[Path]:
         """A copy."""
-        with tempfile.TemporaryDirectory(prefix="eo-assets-sentinel-hub-") as folder:
+        self.own_drafts.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.own_drafts) as folder:
             copy = Path(folder, self.name)
             if self.exists():
                 self.bucket.fetch(self.key, copy)
             yield copy
 
     def drafts(self, name: str) -> Path:
-        """A folder among the temporary files of this machine."""
-        return self._own_drafts / name
+        """A folder among the service's own files."""
+        return self.own_drafts / name
 
     def clear_drafts(self, prefix: str) -> None:
         """Remove such folders."""
-        for drafts in self._own_drafts.glob(f"{prefix}*") if self._own_drafts.is_dir() else ():
+        for drafts in self.own_drafts.glob(f"{prefix}*") if self.own_drafts.is_dir() else ():
             shutil.rmtree(drafts, ignore_errors=True)
-
-    @property
-    def _own_drafts(self) -> Path:
-        return Path(tempfile.gettempdir(), f"eo-assets-sentinel-hub-{os.getuid()}")
 
 
 @dataclass(frozen=True)
 class Buckets:
-    """The buckets that are served: folders that stand for some, by name, and with `s3` every bucket of a server."""
+    """The buckets that are served: folders that stand for some, by name, and with `s3` every bucket of a server.
+
+    What is to be put into a real bucket is made in `drafts`, a folder that no other service and no other user has.
+    """
 
     folders: Mapping[str, Path]
+    drafts: Path
     s3: S3Access | None = None
 
     def place(self, url: str, parameter: str = "url") -> Place:
@@ -216,7 +232,7 @@ class Buckets:
             message = f"bucket {bucket!r} is not served here; there are: {known}. Start the service with it"
             raise ApiError(400, "COMMON_INVALID_BUCKET", message, parameter=parameter, value=bucket)
         try:
-            return BucketPlace(Bucket.at(f"{SCHEME}{bucket}", self.s3), "/".join(parts))
+            return BucketPlace(Bucket.at(f"{SCHEME}{bucket}", self.s3), "/".join(parts), self.drafts)
         except StoreError as error:
             raise bad_payload(str(error), parameter, bucket) from None
 

@@ -182,7 +182,7 @@ class Byoc:
             source, index = place_of(name, band)
             if source in tile["_files"]:
                 files[name] = BandFile(
-                    self._buckets.key(collection["s3Bucket"], tile["_files"][source][0]).raster,
+                    self._buckets.key(collection["s3Bucket"], tile["_files"][source][0]).tiff,
                     index,
                     tile.get("ingestionStart", ""),
                 )

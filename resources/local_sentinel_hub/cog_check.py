@@ -11,6 +11,7 @@ from rasterio.crs import CRS
 
 from eo_assets.errors import ServiceError
 from resources.local_sentinel_hub.buckets import Place
+from resources.local_sentinel_hub.tiffs import open_tiff
 
 LARGEST_UNTILED = 512
 # BYOC takes 8, 16 and 32 bits; 32-bit integers would lose digits in an evalscript's float32 output, but are allowed.
@@ -45,7 +46,7 @@ def read_cog(place: Place, key: str) -> CogFacts:
     if not place.exists():
         raise ServiceError(f"{key} does not exist in the bucket; upload it and ingest the tile again")
     try:
-        with rasterio.open(place.raster, driver="GTiff") as source:
+        with open_tiff(place.tiff) as source:
             _check_layout(source, key)
             types = tuple(_sample_type(name, key) for name in source.dtypes)
             return CogFacts(source.crs, shapely.box(*source.bounds), types, tuple(source.nodatavals))

@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
-import rasterio
 import shapely
 import yaml
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -18,6 +17,7 @@ from rasterio.warp import transform_bounds
 
 from eo_assets.core.tile import Bounds
 from eo_assets.errors import ProjectError
+from resources.local_sentinel_hub.tiffs import Tiff, open_tiff
 
 SampleType = Literal["UINT8", "INT8", "UINT16", "INT16", "UINT32", "INT32", "FLOAT32"]
 DENSIFY = 21
@@ -37,10 +37,10 @@ class Band:
 class BandFile:
     """Where a band of a scene lies: a GeoTIFF and the band's number in it, from 1.
 
-    One that is not of this machine is named as GDAL names it, with a version that changes when it may have.
+    One that is not of this machine has a version that changes when it may have.
     """
 
-    path: Path | str
+    path: Tiff
     index: int = 1
     version: str = ""
 
@@ -175,10 +175,10 @@ def _scene(model: _SceneModel, name: str, path: Path) -> Scene:
 
 
 @lru_cache(maxsize=4096)
-def file_footprint(path: Path | str, version: int | str) -> shapely.Geometry:
+def file_footprint(path: Tiff, version: int | str) -> shapely.Geometry:
     """The box of a raster file as a lon/lat polygon. `version` keeps the cache honest when a file is replaced."""
     del version
-    with rasterio.open(path, driver="GTiff") as source:
+    with open_tiff(path) as source:
         return shapely.box(*transform_bounds(source.crs, "OGC:CRS84", *source.bounds, densify_pts=DENSIFY))
 
 

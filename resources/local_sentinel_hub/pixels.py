@@ -27,6 +27,7 @@ from eo_assets.core.tile import Bounds
 from eo_assets.errors import ServiceError
 from resources.local_sentinel_hub.collections import Band, BandFile, Scene
 from resources.local_sentinel_hub.scenes import Slot
+from resources.local_sentinel_hub.tiffs import open_tiff
 
 RESAMPLING = {"NEAREST": Resampling.nearest, "BILINEAR": Resampling.bilinear, "BICUBIC": Resampling.cubic}
 # Two grids coincide if they differ by less than this share of a pixel.
@@ -77,7 +78,7 @@ class BandReader:
                 declares; it names the file and the remedy.
         """
         try:
-            self._source = rasterio.open(file.path, driver="GTiff")
+            self._source = open_tiff(file.path)
         except rasterio.RasterioIOError as error:
             raise ServiceError(
                 f"{file.path} can't be read as a GeoTIFF: {error}; restore it or correct its entry"

@@ -6,7 +6,6 @@ import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import PurePath
 from typing import Any
 
 from eo_assets.core.tile import Bounds
@@ -59,7 +58,7 @@ def describe(slot: Slot) -> dict[str, Any]:
             "date": iso(_time(scene)),
             "cloudCoverage": scene.cloud_cover,
             "tileId": scene.id,
-            "dataPath": scene.product or PurePath(next(iter(scene.files.values())).path).parent.as_posix(),
+            "dataPath": scene.product or str(next(iter(scene.files.values())).path).rpartition("/")[0],
         }
         for scene in slot.scenes
     ]

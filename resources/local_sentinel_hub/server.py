@@ -72,7 +72,8 @@ def serve(settings: ServiceSettings, own_client: bool = False) -> None:
     """Run the service in the foreground until SIGINT or SIGTERM, or until it is idle; prints its address.
 
     It lets in the client that the environment names. If it names none: with `own_client` the one that the folder keeps,
-    as ensure_running() has it; else whoever comes, for a person who tries it out.
+    as ensure_running() has it; else whoever comes, for a person who tries it out. Not so with real buckets,
+    which are reached by this process's credentials: then too it lets in the folder's client, and says so.
 
     Raises:
         ServiceError: the folder's service runs already, or the port is taken.

@@ -3,7 +3,8 @@
 `service.json` (pid, address and identity of the running process), `alive.lock` (held by it as long as it lives: the
 kernel lets go, however it ends), `start.lock` (held while one is started or ended), `service.log`, `state.sqlite`,
 `client.json` (who may sign in, see credentials.py), `requests.jsonl` (every call, see request_log.py), `state.id`
-(tells this folder's collections from those of another one: a project that was moved is published anew).
+(tells this folder's collections from those of another one: a project that was moved is published anew), `drafts` (files
+on their way into a real bucket, or read from one).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import IO, Any
 from eo_assets.errors import ServiceError
 
 ALIVE, START, INFO, LOG = "alive.lock", "start.lock", "service.json", "service.log"
-STATE_ID = "state.id"
+STATE_ID, DRAFTS = "state.id", "drafts"
 POLL_S = 0.1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import shutil
 import socket
 import threading
 import time
@@ -19,11 +20,12 @@ from resources.core_dumps import forbid_core_dumps
 from resources.gdal_s3 import server_options
 from resources.local_sentinel_hub.app import make_app
 from resources.local_sentinel_hub.buckets import Buckets
-from resources.local_sentinel_hub.credentials import FolderClient, environment_client
+from resources.local_sentinel_hub.credentials import CLIENT, FolderClient, environment_client, keep_client
 from resources.local_sentinel_hub.script_child import ScriptLimits
 from resources.local_sentinel_hub.service import Service
 from resources.local_sentinel_hub.service_folder import (
     ALIVE,
+    DRAFTS,
     INFO,
     POLL_S,
     START,
@@ -53,13 +55,20 @@ def run(settings: ServiceSettings, own_client: bool = False) -> None:
     with lock, _bound(settings.port) as listener:
         (settings.folder / INFO).unlink(missing_ok=True)  # of a process that was killed
         _prepare_process(settings.s3)
+        if settings.s3 is not None and not own_client:
+            # Whoever is let in reads and writes buckets by the credentials of whoever started the service.
+            own_client = True
+            keep_client(settings.folder)
+            print(f"clients sign in with the id and secret in {settings.folder / CLIENT}", flush=True)
         _serve(settings, listener, own_client)
 
 
 def _serve(settings: ServiceSettings, listener: socket.socket, own_client: bool) -> None:
     client = environment_client() or (FolderClient(settings.folder) if own_client else None)
     limits = ScriptLimits(call_s=settings.script_seconds)
-    buckets = Buckets(dict(settings.buckets), settings.s3)
+    drafts = settings.folder.resolve() / DRAFTS
+    shutil.rmtree(drafts, ignore_errors=True)  # of a process that was killed
+    buckets = Buckets(dict(settings.buckets), drafts, settings.s3)
     service = Service(settings.folder, settings.collections, buckets, client, limits, settings.faults_allowed)
     info = {
         "pid": os.getpid(),

@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from eo_assets.errors import ProjectError
 from resources.s3_access import S3Access
 
+ACCESS = tuple(entry.name for entry in fields(S3Access))
 HOST = "127.0.0.1"
 ID_VARIABLE, SECRET_VARIABLE = "EO_ASSETS_LOCAL_SH_CLIENT_ID", "EO_ASSETS_LOCAL_SH_CLIENT_SECRET"
 FAULTS_VARIABLE = "EO_ASSETS_LOCAL_SH_FAULTS"
@@ -62,6 +64,17 @@ class ServiceAddress:
     def token_url(self) -> str:
         """Where tokens are had."""
         return self.base_url + TOKEN_PATH
+
+
+def parsed_access(text: str) -> S3Access:
+    """How buckets are reached, from the JSON of a command line; `{}` is AWS. A ProjectError for anything else."""
+    try:
+        told = json.loads(text)
+        if not all(value is None or isinstance(value, str) for value in told.values()):
+            raise ValueError
+        return S3Access(**told)
+    except (AttributeError, TypeError, ValueError):
+        raise ProjectError(f"--s3: write a JSON object with any of {', '.join(ACCESS)}, each a text") from None
 
 
 def arguments(settings: ServiceSettings) -> list[str]:

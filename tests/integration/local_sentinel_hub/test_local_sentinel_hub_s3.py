@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import json
@@ -58,6 +59,25 @@ def serve(
     yield started
     for folder in folders:
         stop(folder)
+
+
+@contextlib.contextmanager
+def by_profile(server: Seaweed, world: tuple[Path, Imagery], folder: Path) -> Iterator[SHConfig]:
+    """The client of a service that finds its key by a program that a profile names; the environment's is no good."""
+    held = json.dumps({"Version": 1, "AccessKeyId": server.admin.id, "SecretAccessKey": server.admin.secret})
+    (folder / "key.json").write_text(held)
+    (folder / "config").write_text(f"[profile helper]\ncredential_process = cat {folder / 'key.json'}\n")
+    unknown = {"AWS_ACCESS_KEY_ID": "UNKNOWN", "AWS_SECRET_ACCESS_KEY": "wrong"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**unknown, "AWS_CONFIG_FILE": str(folder / "config"), "AWS_REGION": "us-east-1"}.items():
+            patch.setenv(name, value)
+        access = S3Access(server.endpoint, profile="helper", addressing="path")
+        service = folder / "service"
+        address = ensure_running(ServiceSettings(service, world[0], s3=access), timeout_s=120)
+    try:
+        yield client_config(address, client_of(service))
+    finally:
+        stop(service)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +216,22 @@ def test_a_key_that_may_only_read_can_not_have_tiles_delivered_and_its_secret_is
     assert keys(s3, "read/") == ["read/halves.gpkg"]
     written = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert server.reader.secret.encode() not in written and b"X-Amz-Signature" not in written
+
+
+def test_maps_are_read_with_the_key_that_everything_else_is_done_with(
+    server: Seaweed, world: tuple[Path, Imagery], s3: Any, tmp_path: Path
+) -> None:
+    expected = a_map()
+    put(s3, "by/profile/result.tiff", write_cog(tmp_path / "map.tiff", expected, nodata=255))
+    with by_profile(server, world, tmp_path) as config:
+        byoc = SentinelHubBYOC(config)
+        target = byoc.create_collection(ByocCollection("by profile", s3_bucket=NAME))
+        tile = settled(
+            byoc, target, byoc.create_tile(target, ByocTile("by/profile", sensing_time=dt.datetime(2020, 12, 31)))
+        )
+        assert tile["status"] == "INGESTED", tile
+        there = DataCollection.define_byoc(target["id"], service_url=config.sh_base_url)
+        np.testing.assert_array_equal(_ask(config, READ.format(band="result"), there), expected)
 
 
 def test_a_key_that_leads_out_and_a_folder_s_name_are_as_they_were(config_s3: SHConfig) -> None:
