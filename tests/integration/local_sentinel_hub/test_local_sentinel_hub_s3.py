@@ -7,6 +7,8 @@ import datetime as dt
 import io
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,12 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import requests
 from sentinelhub import BatchProcessClient, DataCollection, SentinelHubBYOC, SHConfig
 from sentinelhub.api.byoc import ByocCollection, ByocTile
 from sentinelhub.exceptions import DownloadFailedException
 
 from resources.local_sentinel_hub.server import ServiceSettings, client_of, ensure_running, stop
 from resources.s3_access import S3Access
+from tests.fault_proxy import Fault, fault_proxy
 from tests.seaweed import Key, Seaweed, seaweed
 
 from .conftest import LEFT, SIDE, TOP, Imagery, client_config, write_cog
@@ -28,6 +32,7 @@ from .test_local_sentinel_hub_batch import package, payload, wait_for
 from .test_local_sentinel_hub_byoc import READ, a_map, cause, settled
 
 NAME = "project"
+Serve = Callable[..., tuple[SHConfig, Path]]
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +43,18 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
 
 
 @pytest.fixture(scope="module")
-def serve(
-    server: Seaweed, world: tuple[Path, Imagery], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[Key], tuple[SHConfig, Path]]]:
+def serve(server: Seaweed, world: tuple[Path, Imagery], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """`serve(key)`: a service that has this key in its environment; its client's configuration, and its folder."""
     folders: list[Path] = []
 
-    def started(key: Key) -> tuple[SHConfig, Path]:
+    def started(key: Key, endpoint: str = server.endpoint) -> tuple[SHConfig, Path]:
         folder = tmp_path_factory.mktemp("service-s3")
         folders.append(folder)
         with pytest.MonkeyPatch.context() as patch:
             for name, value in server.environment(key).items():
                 patch.setenv(name, value)
             patch.delenv("AWS_ENDPOINT_URL_S3")  # it is told the endpoint, and finds the key by itself
-            access = S3Access(server.endpoint, addressing="path")
+            access = S3Access(endpoint, addressing="path")
             settings = ServiceSettings(folder, world[0], script_seconds=3, s3=access)
             address = ensure_running(settings, timeout_s=120)
         return client_config(address, client_of(folder)), folder
@@ -81,7 +84,7 @@ def by_profile(server: Seaweed, world: tuple[Path, Imagery], folder: Path) -> It
 
 
 @pytest.fixture(scope="module")
-def mine(serve: Callable[[Key], tuple[SHConfig, Path]], server: Seaweed) -> tuple[SHConfig, Path]:
+def mine(serve: Serve, server: Seaweed) -> tuple[SHConfig, Path]:
     return serve(server.admin)
 
 
@@ -148,6 +151,75 @@ def test_tiles_of_a_geopackage_in_the_bucket_are_delivered_into_it(
     assert "already delivered there" in str(wait_for(client, again, "FAILED", "ANALYSIS_DONE").error)
 
 
+def test_an_analysis_costs_as_many_requests_for_a_hundred_tiles_as_for_one(
+    serve: Serve, server: Seaweed, s3: Any, tmp_path: Path
+) -> None:
+    boxes = {f"t{n:03}": (LEFT + 10 * n, TOP - 10, LEFT + 10 * n + 10, TOP) for n in range(100)}
+    with fault_proxy(server.endpoint) as proxy:
+        client = BatchProcessClient(serve(server.admin, proxy.endpoint)[0])
+        counts = []
+        for number in (1, 100):
+            some = dict(list(boxes.items())[:number])
+            package(tmp_path / f"{number}.gpkg", some, resolution=[10.0] * number)
+            put(s3, f"counted/{number}.gpkg", tmp_path / f"{number}.gpkg")
+            features = client.geopackage_input(url(f"counted/{number}.gpkg"))
+            proxy.inject()
+            request = client.create(payload(), features, client.raster_output(url("counted/tiffs")))
+            client.start_analysis(request)
+            wait_for(client, request, "ANALYSIS_DONE")
+            counts.append(len(proxy.counted.requests))
+    assert counts[0] == counts[1] <= 10
+
+
+def test_a_delivery_that_the_bucket_refuses_fails_its_tile_and_leaves_nothing(
+    serve: Serve, server: Seaweed, s3: Any, tmp_path: Path
+) -> None:
+    halves(s3, "refused/halves.gpkg", tmp_path)
+    with fault_proxy(server.endpoint) as proxy:
+        config, folder = serve(server.admin, proxy.endpoint)
+        client = BatchProcessClient(config)
+        output = client.raster_output(url("refused/tiffs"))
+        request = client.create(payload(), client.geopackage_input(url("refused/halves.gpkg")), output)
+        client.start_analysis(request)
+        wait_for(client, request, "ANALYSIS_DONE")
+        proxy.inject(Fault("403", "PUT"))
+        client.start_job(request)
+        wait_for(client, request, "DONE")
+        told = f"refused/tiffs/{request.request_id}"
+        (tmp_path / "e.sqlite").write_bytes(get(s3, f"{told}/execution-{request.request_id}.sqlite"))
+    with closing(sqlite3.connect(tmp_path / "e.sqlite")) as db:
+        ended = dict(db.execute("SELECT status, error FROM features").fetchall())
+    assert ended["DONE"] is None and f"s3://{NAME}/{told}" in ended["FATAL"] and "AccessDenied" in ended["FATAL"]
+    assert len([key for key in keys(s3, told) if key.endswith(".tif")]) == 2
+    assert not list((folder / "drafts").iterdir())
+
+
+def test_who_serves_real_buckets_by_hand_lets_in_the_folder_s_client_only(tmp_path: Path) -> None:
+    folder = tmp_path / "service"
+    command = [sys.executable, "-m", "eo_assets.cli", "sentinel-hub", "serve", "--folder", str(folder), "--port", "0"]
+    with subprocess.Popen([*command, "--s3", "{}"], stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
+        try:
+            assert str(folder / "client.json") in service.stdout.readline()
+            tokens = service.stdout.readline().split()[-1]
+            client = json.loads((folder / "client.json").read_text())
+            grant = {"grant_type": "client_credentials"}
+            stranger = requests.post(tokens, {**grant, "client_id": "any", "client_secret": "any"}, timeout=10)
+            known = requests.post(tokens, {**grant, **client}, timeout=10)
+        finally:
+            service.terminate()
+    assert (stranger.status_code, known.status_code) == (401, 200)
+
+
+def test_a_key_on_the_command_line_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    for module in (["eo_assets.cli", "sentinel-hub", "serve"], ["resources.local_sentinel_hub"]):
+        command = [sys.executable, "-m", *module, "--folder", str(tmp_path), "--s3", '{"secret_key": "MARKED"}']
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert ended.returncode != 0
+        assert "endpoint, region, profile, addressing" in ended.stdout + ended.stderr
+        assert "MARKED" not in ended.stdout + ended.stderr
+
+
 def test_a_geopackage_that_is_not_there_fails_the_analysis_by_its_address(config_s3: SHConfig) -> None:
     client = BatchProcessClient(config_s3)
     request = client.create(payload(), client.geopackage_input(url("no.gpkg")), client.raster_output(url("tiffs")))
@@ -206,7 +278,7 @@ def test_maps_that_are_missing_or_damaged_fail_with_the_cause(config_s3: SHConfi
 
 
 def test_a_key_that_may_only_read_can_not_have_tiles_delivered_and_its_secret_is_nowhere(
-    serve: Callable[[Key], tuple[SHConfig, Path]], server: Seaweed, s3: Any, tmp_path: Path
+    serve: Serve, server: Seaweed, s3: Any, tmp_path: Path
 ) -> None:
     config, folder = serve(server.reader)
     halves(s3, "read/halves.gpkg", tmp_path)
