@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import time
@@ -15,7 +16,8 @@ from eo_assets.errors import DamagedDelivery
 from resources.attempt_files import attempt_files
 from resources.batch_api import BatchApi, Imagery, JobState, TilingGrid
 from resources.batch_orders import Order, OrderBook
-from resources.delivered_files import Files, complete, delivered_files
+from resources.delivered_files import Files, Tiffs, complete, delivered_files, tiffs_in
+from resources.local_folder import LocalFolder
 from resources.spending import Ledger
 
 LOG = logging.getLogger(__name__)
@@ -57,15 +59,16 @@ class Wanted:
 class Desk:
     """Where orders are placed. `estimate` gives processing units of one request for tiles of these shapes.
 
-    `check` raises DamagedDelivery for a delivered folder that has to be delivered anew; `there` tells whether a tile
-    has been committed by somebody else meanwhile; `before_create` may refuse, before a job is made.
+    `check` raises DamagedDelivery for a delivered folder, its GeoTIFFs told beside it, that has to be delivered anew;
+    `there` tells whether a tile has been committed by somebody else meanwhile; `before_create` may refuse, before a job
+    is made.
     """
 
     api: BatchApi
     book: OrderBook
     ledger: Ledger
     estimate: Callable[[Sequence[Shape]], float]
-    check: Callable[[Tile, Path], None]
+    check: Callable[[Tile, Path, Tiffs], object]
     there: Callable[[Tile], bool]
     before_create: Callable[[], None] = field(default=lambda: None)
     polling: Polling = Polling()
@@ -118,9 +121,12 @@ def recipes_of(wanted: Wanted, waiting: Mapping[str, Tile]) -> dict[str, str]:
 
 def _damaged(desk: Desk, tile: Tile, key: str) -> bool:
     """Has a delivery to be made anew? One that is whole and wrong would be wrong again: it is left to fail its tile."""
+    if _whole_by_headers(desk, tile, key):
+        return False
     files = attempt_files(desk.api.store)
     try:
-        desk.check(tile, files.path(key))
+        folder = files.path(key)
+        desk.check(tile, folder, tiffs_in(folder))
     except DamagedDelivery as error:
         LOG.warning("an earlier delivery of %s is of no use, it is ordered again: %s", tile.name, error)
         return True
@@ -128,6 +134,25 @@ def _damaged(desk: Desk, tile: Tile, key: str) -> bool:
         LOG.warning("an earlier delivery of %s is wrong: %s", tile.name, error)
     finally:
         files.forget([tile.name])
+    return False
+
+
+def _whole_by_headers(desk: Desk, tile: Tile, key: str) -> bool:
+    """Of a bucket: is a delivery whole by the headers of its files? They are some kilobytes of a hundred megabytes.
+
+    Whatever speaks against it may be the connection, so a copy has to tell: nothing is bought twice for that.
+    """
+    store = desk.api.store
+    if isinstance(store, LocalFolder):
+        return False
+    # What a bucket needs is not loaded for a local project.
+    from resources.bucket import Bucket
+    from resources.delivered_headers import headers
+
+    assert isinstance(store, Bucket)
+    with contextlib.suppress(Exception), headers(store, key) as (folder, tiffs):
+        desk.check(tile, folder, tiffs)
+        return True
     return False
 
 

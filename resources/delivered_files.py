@@ -5,15 +5,31 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from resources.batch_orders import NOTHING
 from resources.local_folder import LocalFolder
 from resources.object_store import ObjectStore
 
+TIFF_ENDINGS = (".tif", ".tiff")
+"""Those that services use; where both are there, the first counts."""
+
 Files = Callable[[str], Collection[str]]
 """The names of the files of a tile."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredTiff:
+    """A GeoTIFF of a tile: what rasterio opens it by, and its bytes."""
+
+    path: str
+    size: int
+
+
+Tiffs = Mapping[str, DeliveredTiff]
+"""The GeoTIFFs of a tile, by their names without the ending."""
 
 
 def delivered_files(store: ObjectStore, folder: str) -> Files:
@@ -44,3 +60,9 @@ def local_file(store: ObjectStore, key: str) -> Iterator[Path]:
         if store.exists(key):
             store.fetch(key, copy)
         yield copy
+
+
+def tiffs_in(folder: Path) -> Tiffs:
+    """The GeoTIFFs of a delivery that lies on this machine."""
+    files = (path for ending in reversed(TIFF_ENDINGS) for path in folder.glob(f"*{ending}"))
+    return {path.stem: DeliveredTiff(str(path), path.stat().st_size) for path in files}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import dagster as dg
 
@@ -16,7 +15,7 @@ from eo_assets.errors import ApprovalNeeded
 from eo_assets.project import LoadedProject, SentinelHubGridSettings
 from eo_assets.stages.build import sentinel_hub, tile_store
 from eo_assets.stages.reference import collection_input
-from eo_assets.stages.stage import TileInputs
+from eo_assets.stages.tiffs import Tiffs
 from eo_assets.stages.walk import Walk
 from resources.batch_api import BatchApi, Imagery, TilingGrid
 from resources.batch_desk import Delivery, Desk, Polling, Wanted
@@ -106,18 +105,16 @@ def ordering_desk(loaded: LoadedProject, walk: Walk) -> Desk:
     """Where the project orders: its service, its order book, its ledger."""
     store, asked = walk.store, loaded.project.imagery
     tiffs = walk.selected(["tiffs"])[0]
+    assert isinstance(tiffs, Tiffs)
     store.claim("tiffs")
     api = BatchApi(sentinel_hub(loaded, asked.collections[0].service), store.store, store.folder("tiffs"))
-
-    def check(tile: Tile, folder: Path) -> None:
-        tiffs.run(tile, TileInputs({}, {}), folder)
 
     return Desk(
         api=api,
         book=OrderBook(store.store, store.folder("tiffs")),
         ledger=project_ledger(loaded),
         estimate=imagery_units(loaded),
-        check=check,
+        check=tiffs.check,
         there=lambda tile: walk.state(tiffs, tile).good,
         before_create=lambda: probe_delivery(store.store, store.folder("tiffs")),
         polling=Polling(

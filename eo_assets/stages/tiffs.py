@@ -21,6 +21,8 @@ from eo_assets.errors import DamagedDelivery, TileError
 from eo_assets.project import Imagery
 from eo_assets.stages.stage import StageResult, TileInputs
 from resources.batch_orders import NOTHING
+from resources.delivered_files import DeliveredTiff, tiffs_in
+from resources.delivered_files import Tiffs as DeliveredTiffs
 
 USERDATA = "userdata"
 COMPOSITED = "composited"
@@ -63,6 +65,10 @@ class Tiffs:
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Check the delivered folder `output`: every file there, on the tile's grid, with as many bands as dates."""
+        return self.check(tile, output, tiffs_in(output))
+
+    def check(self, tile: Tile, output: Path, tiffs: DeliveredTiffs) -> StageResult:
+        """The same, where the GeoTIFFs may lie elsewhere: of those only headers and sizes are looked at."""
         from_order = {"batch_request": output.parent.name}
         nothing = output / f"{NOTHING}.json"
         if nothing.exists():
@@ -74,7 +80,10 @@ class Tiffs:
         if self.periods:
             _check_periods(output, dates, self.periods)
         for name in self.imagery.tiff_outputs:
-            _check_tiff(tiff_path(output, name), tile, len(dates))
+            if name not in tiffs:
+                missing = tiff_path(output, name)
+                raise DamagedDelivery(f"{missing} was not delivered; is {name} an output of the evalscript?")
+            _check_tiff(tiffs[name], tile, len(dates))
         return StageResult(
             {
                 "dates": len(dates),
@@ -172,21 +181,18 @@ def _utc(time: dt.datetime) -> dt.datetime:
     return time if time.tzinfo is None else time.astimezone(dt.UTC).replace(tzinfo=None)
 
 
-def _check_tiff(path: Path, tile: Tile, dates: int) -> None:
-    """Refuse a file that is missing, damaged, short of bands or off the tile's grid."""
-    if not path.exists():
-        raise DamagedDelivery(f"{path} was not delivered; is {path.stem} an output of the evalscript?")
+def _check_tiff(file: DeliveredTiff, tile: Tile, dates: int) -> None:
+    """Refuse a file that is damaged, short of bands or off the tile's grid."""
     try:
-        with rasterio.open(path) as tiff:
+        with rasterio.open(file.path) as tiff:
             _check_grid(tiff, tile)
             if tiff.count < dates:
-                raise TileError(
-                    f"{path} has {tiff.count} bands for {dates} dates; updateOutput must set as many bands as dates"
-                )
-            _check_whole(tiff)
+                told = f"{file.path} has {tiff.count} bands for {dates} dates"
+                raise TileError(f"{told}; updateOutput must set as many bands as dates")
+            _check_whole(tiff, file.size)
     except rasterio.errors.RasterioIOError as error:
         raise DamagedDelivery(
-            f"{path} can't be opened: {error}; run the tile again to have it delivered anew"
+            f"{file.path} can't be opened: {error}; run the tile again to have it delivered anew"
         ) from None
 
 
@@ -200,9 +206,8 @@ def _check_grid(tiff: Any, tile: Tile) -> None:
         )
 
 
-def _check_whole(tiff: Any) -> None:
+def _check_whole(tiff: Any, size: int) -> None:
     """Every band's last block lies inside the file: a file that was cut short opens, but can't be read."""
-    size = Path(tiff.name).stat().st_size
     for band, (height, width) in zip(tiff.indexes, tiff.block_shapes):
         place = f"{(tiff.width - 1) // width}_{(tiff.height - 1) // height}"
         offset, length = (tiff.get_tag_item(f"BLOCK_{what}_{place}", "TIFF", bidx=band) for what in ("OFFSET", "SIZE"))

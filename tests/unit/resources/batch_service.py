@@ -17,6 +17,7 @@ from resources.batch_api import BatchApi, Imagery
 from resources.batch_desk import Delivery, Desk, Polling, Wanted
 from resources.batch_jobs import deliveries
 from resources.batch_orders import OrderBook
+from resources.delivered_files import Tiffs
 from resources.grid_files import read_grid, write_grid
 from resources.local_folder import LocalFolder
 from resources.sentinel_hub import SentinelHub
@@ -152,8 +153,8 @@ def desk_of(http_service: Any, batch: Batch, ledger: Mapping[str, Any] | None = 
     store = LocalFolder(batch.root)
     service = Here("test", http_service.url, f"{http_service.url}/token")
 
-    def check(tile: Tile, folder: Path) -> None:
-        said = (folder / "B01.tif").read_text()
+    def check(tile: Tile, folder: Path, tiffs: Tiffs) -> None:
+        said = Path(tiffs["B01"].path).read_text()
         if "bad" in said:
             raise DamagedDelivery(f"{folder} is damaged")
         if "wrong" in said:
