@@ -177,7 +177,7 @@ def _check_tiff(path: Path, tile: Tile, dates: int) -> None:
     if not path.exists():
         raise DamagedDelivery(f"{path} was not delivered; is {path.stem} an output of the evalscript?")
     try:
-        with rasterio.open(path) as tiff:
+        with rasterio.open(path, driver="GTiff") as tiff:
             _check_grid(tiff, tile)
             if tiff.count < dates:
                 raise TileError(
