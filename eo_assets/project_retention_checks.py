@@ -16,8 +16,12 @@ def check_retention(storage: Storage, model: Model) -> Iterator[Finding]:
         key = ("storage", "retention", stage)
         if rule.until is not None and rule.days is not None:
             yield Finding(key, str(rule), "both until and days", "give one of the two")
-        elif rule.until is not None:
-            yield from _check_until(stage, rule, model)
+            continue
+        faults = [] if rule.until is None else list(_check_until(stage, rule, model))
+        yield from faults
+        if not faults and stage == "reference" and "{year}" not in storage.structure.reference:
+            what = "labels in a folder of all years, which another year may still need"
+            yield Finding(key, str(rule), what, "give storage.structure.reference a {year}, or write keep")
 
 
 def _check_until(stage: str, rule: Rule, model: Model) -> Iterator[Finding]:

@@ -69,7 +69,12 @@ def write_header(folder: Path, tile: Tile, timestamps: Sequence[dt.datetime] | N
 
 def read_timestamps(folder: Path | ObjectFolder) -> list[dt.datetime]:
     """The sensing times of an EOPatch, ascending, without time zone (UTC)."""
-    return [dt.datetime.fromisoformat(text) for text in json.loads((folder / "timestamps.json").read_text())]
+    return parse_timestamps((folder / "timestamps.json").read_text())
+
+
+def parse_timestamps(text: str | bytes) -> list[dt.datetime]:
+    """The sensing times that such a file says."""
+    return [dt.datetime.fromisoformat(time) for time in json.loads(text)]
 
 
 def create_array(

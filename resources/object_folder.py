@@ -10,6 +10,7 @@ from typing import Any
 
 import zarr
 
+from eo_assets.errors import StoreError
 from resources.object_store import ObjectStore
 
 READERS = 8
@@ -75,6 +76,10 @@ class ObjectChunks(zarr.storage.Store):  # type: ignore[misc]
         else:
             with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
                 found = list(pool.map(self._folder.store.get, places))
+        for key, data in zip(keys, found):
+            if data is None and not key.rpartition("/")[2].startswith("."):
+                # Zarr would read it as its fill value. Every chunk is written, so one that is not there was deleted.
+                raise StoreError(f"{self._folder}/{key} is gone: its output was replaced or retired; open it anew")
         return {key: data for key, data in zip(keys, found) if data is not None}
 
     def __iter__(self) -> Iterator[str]:

@@ -23,6 +23,7 @@ def retire(store: TileStore, record: OutputRecord) -> OutputRecord | None:
 
     Of an output that is marked already what is left of its files is deleted.
     """
+    store.claim(record.stage)
     live = store.record(record.stage, record.key)
     if live is None or live.attempt != record.attempt:
         return None

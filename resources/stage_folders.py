@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 from eo_assets.errors import StoreError
@@ -19,8 +20,7 @@ def claim_folder(store: ObjectStore, folder: str, stage: str, project: str) -> N
     claim = json.dumps({"project": project, "stage": stage}).encode()
     owner = store.get(key)
     if owner is None:
-        if store.create(key, claim):
-            store.check_conditions(key, claim)
+        store.create(key, claim)
         owner = store.get(key)
     if owner != claim:
         told = (owner or b"nothing").decode(errors="replace")
@@ -28,6 +28,13 @@ def claim_folder(store: ObjectStore, folder: str, stage: str, project: str) -> N
             f"{store.place(folder)} belongs to {told}, not to {stage} of {project}; give "
             f"storage.structure.{SETTING.get(stage, stage)} another folder, for instance one with {{year}}"
         )
+    _check_conditions(store, key, claim)
+
+
+@functools.lru_cache(maxsize=16)
+def _check_conditions(store: ObjectStore, key: str, claim: bytes) -> None:
+    """Once a process: a project that was copied brings its claims along, and the server may be another."""
+    store.check_conditions(key, claim)
 
 
 def owner_of(store: ObjectStore, folder: str) -> str | None:

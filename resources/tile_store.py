@@ -239,6 +239,7 @@ class TileStore:
     def delivered(self, stage: str, key: str, folder: str) -> Attempt:
         """An attempt that was written by somebody else, the service: committed where it lies."""
         self.claim(stage)
+        self.files.forget([key])  # until it is committed it may be delivered anew
         return Attempt(self.files.path(folder), folder, self._replaceable(stage, key))
 
     def claim(self, stage: str) -> None:

@@ -67,7 +67,13 @@ def retirable(
         for stage, (rule, needed) in rules.items():
             record = states[stage].record
             held = states[stage].good and record is not None and not (record.retired or record.empty)
-            if held and _of_age(rule, record, now) and all(spanning.done(each, tile, states) for each in needed):
+            # Where nothing reads a stage nobody can say that it is not needed any more.
+            if (
+                held
+                and needed
+                and _of_age(rule, record, now)
+                and all(spanning.done(each, tile, states) for each in needed)
+            ):
                 yield record
 
 

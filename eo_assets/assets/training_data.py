@@ -25,7 +25,7 @@ from eo_assets.stages.build import tile_walk
 from eo_assets.stages.features import FEATURES, feature_plan
 from eo_assets.stages.samples import PIXELS
 from eo_assets.stages.tile_states import survey_tiles
-from resources.eopatch_files import DATA, DATA_TIMELESS, open_array, read_timestamps
+from resources.eopatch_files import DATA, DATA_TIMELESS, open_array, parse_timestamps
 from resources.output_record import OutputRecord
 from resources.point_table import read_points
 from resources.row_file import row_file
@@ -102,17 +102,18 @@ def _write_table(loaded: LoadedProject, store: TileStore, tiles: SampledTiles, f
     Memory: the samples of one tile three times and those columns, whatever the number of tiles.
     """
     project = loaded.project
-    samples = {tile.name: store.live("samples", tile.name) for tile in tiles.used}
+    records = {tile.name: store.live_record("samples", tile.name) for tile in tiles.used}
     periods = project_periods(project)
     dates = time_axis.common_dates(
-        {name: time_axis.labels(read_timestamps(path), periods) for name, path in samples.items()}
+        {name: time_axis.labels(_timestamps(store, record), periods) for name, record in records.items()}
     )
     features = feature_plan(project.features, project.eopatches.data[project.features.bands].source).names
     points_once = _PointsOnce() if isinstance(project.reference.source, PointsReference) else None
     parts = []
     with row_file(folder / f"{FEATURES}.npy") as rows:
         for index, tile in enumerate(tiles.used):
-            part = _tile_table(loaded, tile, index, samples[tile.name])
+            part = _tile_table(loaded, tile, index, store.intact(records[tile.name]))
+            store.forget(tile.name)
             if points_once is not None:
                 part = points_once.take(part)
             rows.append(part.pop(FEATURES))
@@ -126,6 +127,11 @@ def _write_table(loaded: LoadedProject, store: TileStore, tiles: SampledTiles, f
         (folder / LEFT_OUT_FILE).write_text(json.dumps(_left_out(tiles), indent=1))
     numbers = points_once.numbers(columns[DATES], project.imagery.time_interval) if points_once else {}
     return {"samples": rows.rows, **numbers, **tiles_metadata(tiles), "dates": list(dates)}
+
+
+def _timestamps(store: TileStore, record: OutputRecord) -> list[dt.datetime]:
+    """The sensing times of an output, without fetching the rest of it."""
+    return parse_timestamps(store.file(record, "timestamps.json") or b"[]")
 
 
 def tiles_metadata(tiles: SampledTiles) -> dict[str, Any]:

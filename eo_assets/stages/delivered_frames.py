@@ -69,7 +69,7 @@ class DeliveredFrames:
     def _opened(self, output: str) -> Any:
         if self._tiff is None or output != self._name:
             self._close()
-            self._name, self._tiff = output, rasterio.open(tiff_path(self._folder, output))
+            self._name, self._tiff = output, rasterio.open(tiff_path(self._folder, output), driver="GTiff")
         return self._tiff
 
     def _close(self) -> None:

@@ -102,7 +102,8 @@ def _open_raster(path: Path, band: int) -> Iterator[Any]:
     if not path.is_file():
         raise TileError(f"{path} does not exist; put the reference there, or change reference.source.file")
     try:
-        with rasterio.open(path) as raster:
+        # A VRT of that name could show whatever file of this machine it likes.
+        with rasterio.open(path, driver="GTiff") as raster:
             if raster.crs is None:
                 raise TileError(f"{path} has no CRS; assign one with `rio edit-info --crs`, or export it again")
             if band > raster.count:

@@ -184,7 +184,7 @@ def _utc(time: dt.datetime) -> dt.datetime:
 def _check_tiff(file: DeliveredTiff, tile: Tile, dates: int) -> None:
     """Refuse a file that is damaged, short of bands or off the tile's grid."""
     try:
-        with rasterio.open(file.path) as tiff:
+        with rasterio.open(file.path, driver="GTiff") as tiff:
             _check_grid(tiff, tile)
             if tiff.count < dates:
                 told = f"{file.path} has {tiff.count} bands for {dates} dates"

@@ -251,3 +251,15 @@ def test_a_window_of_a_tile(world: Any) -> None:
     tile = Tile("t", 32633, Bounds(0, 0, 100, 100), 10.0, (1, 2))
     assert window_bounds(tile, slice(0, 12), slice(0, 14)) == tile.bounds
     assert window_bounds(tile, slice(1, 3), slice(2, 3)) == Bounds(0, 80, 10, 100)
+
+
+def test_a_virtual_raster_that_calls_itself_a_tiff_shows_no_file_of_this_machine(world: Any, tmp_path: Path) -> None:
+    """Whoever may put files under input-data must not have a worker publish what lies elsewhere."""
+    world.input_folder.mkdir(exist_ok=True)
+    (tmp_path / "secret").write_bytes(b"TOPSECRET" * 100)
+    (world.input_folder / "labels.tiff").write_text(
+        '<VRTDataset rasterXSize="9" rasterYSize="9"><SRS>EPSG:32633</SRS><VRTRasterBand dataType="Byte" band="1" '
+        f'subClass="VRTRawRasterBand"><SourceFilename relativeToVRT="0">{tmp_path / "secret"}</SourceFilename>'
+        "<PixelOffset>1</PixelOffset><LineOffset>9</LineOffset></VRTRasterBand></VRTDataset>"
+    )
+    assert "can't be read as a raster" in refusal(world)
