@@ -7,13 +7,13 @@ IMAGERY := build/imagery
 DEMO := demo-project
 SERIES := landsat-series-project
 IN_BUCKET := demo-s3-project
-TILES ?= 2000
 ROUNDS ?= 20
+BENCH ?= --plain
 SEED ?= 1
 SOURCES := eo_assets resources jobs tests
 
 .DELETE_ON_ERROR:
-.PHONY: help install demo demo-data ui demo-series demo-series-data ui-series demo-s3 ui-s3 test verify-sentinel-hub scale chaos memory lint format lock imagery clean
+.PHONY: help install demo demo-data ui demo-series demo-series-data ui-series demo-s3 ui-s3 test verify-sentinel-hub verify-aws guard scale chaos memory bench bench-all lint format lock imagery clean
 
 help:
 	@echo "make demo     fetch real imagery and make a map of it with the whole graph"
@@ -22,7 +22,11 @@ help:
 	@echo "make demo-s3  the demo in a bucket of an S3 server on this machine, compared with the local one; make ui-s3 opens it"
 	@echo "make test     run the tests"
 	@echo "make verify-sentinel-hub   the contract tests on the service of EO_ASSETS_VERIFY_SERVICE (default: local)"
+	@echo "make verify-aws PROJECT=FILE   one tile on a cluster of your AWS account: at most 3 USD, 40 minutes, and a log"
+	@echo "make guard    are the kernels of a tile as fast beside plain ones as they were?"
 	@echo "make scale    a simulated project of TILES=2000 through the whole graph: build/scale.json"
+	@echo "make bench    TILES=8 DATES=12 beside eo-grow 1.7.15 and a plain script: build/bench.json and docs/performance.md"
+	@echo "make bench-all   the same, and one tile of 36 dates, noisy pixels with 40% never seen, a bucket"
 	@echo "make chaos    ROUNDS=20 of kill -9 over one project, compared with a clean run: build/chaos.json"
 	@echo "make memory   peak memory of every stage, of merging and of training: build/*_memory.json"
 	@echo "make lint     ruff and mypy"
@@ -80,8 +84,15 @@ test: $(VENV)/installed-dev $(IMAGERY)/fetched
 verify-sentinel-hub: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/contract -s
 
+# Spends money: up to 3 USD of machines, and some 100 processing units. docs/aws.md.
+verify-aws: $(VENV)/installed-dev
+	$(BIN)/python -W ignore -m tests.aws.verify $(PROJECT)
+
+guard: $(VENV)/installed-dev
+	$(BIN)/python -W ignore -m tests.benchmarks.guard
+
 scale: $(VENV)/installed-dev
-	$(BIN)/python -W ignore -m tests.benchmarks.scale --tiles $(TILES)
+	$(BIN)/python -W ignore -m tests.benchmarks.scale --tiles $(or $(TILES),2000)
 
 chaos: $(VENV)/installed-dev
 	$(BIN)/python -W ignore -m tests.benchmarks.chaos --rounds $(ROUNDS) --seed $(SEED)
@@ -89,6 +100,17 @@ chaos: $(VENV)/installed-dev
 memory: $(VENV)/installed-dev
 	$(BIN)/python -m tests.benchmarks.stage_memory
 	$(BIN)/python -m tests.benchmarks.training_memory
+
+# eo-grow is installed under build/; its export needs Debian's gdal-bin. docs/performance.md tells what is measured.
+BENCHMARK = $(BIN)/python -W ignore -m tests.benchmarks.peer --document docs/performance.md
+
+bench: $(VENV)/installed-dev
+	$(BENCHMARK) --tiles $(or $(TILES),8) --dates $(or $(DATES),12) $(BENCH)
+
+bench-all: bench
+	$(BENCHMARK) --tiles 1 --dates 36 --plain --json build/bench-36-dates.json
+	$(BENCHMARK) --tiles 2 --noisy --invalid 0.4 --plain --json build/bench-noisy.json
+	$(BENCHMARK) --tiles 2 --bucket --json build/bench-bucket.json
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check $(SOURCES)

@@ -6,47 +6,19 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from eo_assets.cli_basics import PROJECT, console, errors, told
+from eo_assets.cli_cluster import cluster
+from eo_assets.cli_run import run
 from eo_assets.errors import EoAssetsError
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
-ASKING = frozenset({"plan", "status", "spend", "orders", "path", "preflight"})
+ASKING = frozenset({"plan", "status", "spend", "orders", "path", "preflight", "doctor"})
 """Commands that only ask: somebody sits before them, so a bucket that does not answer is not waited for long."""
-
-PROJECT = click.argument("project")
-"""Imports stay inside the commands: `--help` and mistakes answer at once."""
-
-
-def _told(command: Callable[..., Any]) -> Callable[..., Any]:
-    """An error of ours is a message for a person, not a stack."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except EoAssetsError as error:
-            errors.print(f"[red]error:[/] {escape(str(error))}")
-            sys.exit(2)
-        except OSError as error:
-            from resources.storage_faults import storage_fault
-
-            fault = storage_fault(error, Path(str(error.filename)))
-            if fault is None:
-                raise
-            errors.print(f"[red]error:[/] {escape(str(fault))}")
-            sys.exit(2)
-
-    return run
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,47 +30,17 @@ def main(context: click.Context) -> None:
 
     forbid_core_dumps()
     if context.invoked_subcommand in ASKING:
-        from resources.stores import PATIENCE_VARIABLE
+        from resources.s3_access import PATIENCE_VARIABLE
 
         os.environ.setdefault(PATIENCE_VARIABLE, "10")
 
 
-@main.command()
-@PROJECT
-@click.option("--only", multiple=True, metavar="ASSET", help="Make this asset and what it needs (repeatable).")
-@click.option("-t", "--tile", "tiles", multiple=True, metavar="TILE|INDEX", help="Only this tile (repeatable).")
-@click.option(
-    "--rebuy",
-    multiple=True,
-    metavar="TILE|INDEX|all",
-    help="Buy imagery of this tile again if its settings have changed; quotes first (repeatable).",
-)
-@click.option("--yes", is_flag=True, help="Do not ask before buying again.")
-@_told
-def run(project: str, only: tuple[str, ...], tiles: tuple[str, ...], rebuy: tuple[str, ...], yes: bool) -> None:
-    """Materialize PROJECT on this machine; goes on past failed tiles and exits with 1 if any remain."""
-    from eo_assets.command_run import run_project
-    from eo_assets.command_spend import quote_rebuy, running_jobs
-    from jobs.launches import Request
-
-    if rebuy and not (quote_rebuy(project, rebuy, console) and (yes or click.confirm("buy them again?"))):
-        console.print("nothing is bought again; the run goes on without it")
-        rebuy = ()
-    try:
-        sys.exit(0 if run_project(project, Request(only, tiles, rebuy), console) else 1)
-    except KeyboardInterrupt:
-        errors.print("interrupted; what is committed stays, run it again to go on")
-        for job in running_jobs(project):
-            errors.print(
-                f"[yellow]batch request {job} goes on at the service and costs[/]: a later run takes its tiles,"
-            )
-            errors.print(f"`eo-assets orders {project} --stop {job}` ends it")
-        sys.exit(130)
+main.add_command(run)
 
 
 @main.command()
 @PROJECT
-@_told
+@told
 def validate(project: str) -> None:
     """Check PROJECT and its evalscripts; needs no network, bucket or credentials."""
     from eo_assets.assets.reused_model import model_note, model_problem
@@ -120,12 +62,18 @@ def validate(project: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--names", is_flag=True, help="List the tiles in order, with their index.")
 @click.option("--catalog", is_flag=True, help="Ask the service's Catalog how many dates the tiles have.")
-@_told
-def plan(project: str, aoi: Path | None, as_json: bool, names: bool, catalog: bool) -> None:
+@click.option(
+    "--deadline",
+    type=click.FloatRange(0, min_open=True),
+    metavar="HOURS",
+    help="When a cluster's machines shall be done.",
+)
+@told
+def plan(project: str, aoi: Path | None, as_json: bool, names: bool, catalog: bool, deadline: float | None) -> None:
     """Tiles, bytes, hours and processing units of PROJECT. Spends nothing and writes nothing."""
     from eo_assets.command_plan import make_plan, print_plan
 
-    made = make_plan(project, aoi, catalog=catalog)
+    made = make_plan(project, aoi, catalog=catalog, deadline_hours=deadline)
     if as_json:
         print(json.dumps(made.as_json(names=names), indent=1))
     else:
@@ -135,13 +83,13 @@ def plan(project: str, aoi: Path | None, as_json: bool, names: bool, catalog: bo
 @main.command()
 @PROJECT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_told
+@told
 def status(project: str, as_json: bool) -> None:
     """What of PROJECT is done, missing, stale or failed, and why."""
     from dataclasses import asdict
 
     from eo_assets.definitions import open_project
-    from eo_assets.status import project_status
+    from eo_assets.status import project_status, reasons_once
 
     loaded = open_project(project)
     assets = project_status(loaded)
@@ -150,19 +98,17 @@ def status(project: str, as_json: bool) -> None:
         return
     table = Table("asset", "state", "bytes", box=None, pad_edge=False)
     table.add_column("why", overflow="fold")
-    for asset in assets:
+    for asset, why in zip(assets, reasons_once(assets)):
         states = ", ".join(f"{count} {state}" for state, count in sorted(asset.states.items()))
         states += f" ({asset.adopted} adopted)" if asset.adopted else ""
-        first = next((f"{tile}: {reason}" if tile else reason for tile, reason in asset.reasons.items()), "")
-        more = f" (and {len(asset.reasons) - 1} more)" if len(asset.reasons) > 1 else ""
-        table.add_row(asset.asset, states, f"{asset.bytes / 1e6:,.1f} MB" if asset.bytes else "-", escape(first + more))
+        table.add_row(asset.asset, states, f"{asset.bytes / 1e6:,.1f} MB" if asset.bytes else "-", escape(why))
     console.print(table)
 
 
 @main.command()
 @PROJECT
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_told
+@told
 def spend(project: str, as_json: bool) -> None:
     """What PROJECT has reserved and spent: job, user, estimate, actual."""
     from eo_assets.command_spend import print_spendings
@@ -177,7 +123,7 @@ def spend(project: str, as_json: bool) -> None:
 @click.option(
     "--forget", "forgotten", metavar="ID", help="End this order in the project's books, counted as estimated."
 )
-@_told
+@told
 def orders(project: str, every: bool, stopped: str | None, forgotten: str | None) -> None:
     """The batch jobs of PROJECT: running, stopped, begun and left behind."""
     from eo_assets.command_orders import forget_order, print_orders, stop_order
@@ -196,7 +142,7 @@ def orders(project: str, every: bool, stopped: str | None, forgotten: str | None
     "--units", type=click.FloatRange(min=0, min_open=True), help="Processing units; default: what is missing."
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@_told
+@told
 def approve(project: str, units: float | None, yes: bool) -> None:
     """Approve what PROJECT may spend this month, where budget.require_approval asks for it."""
     from eo_assets.command_spend import approve_units, quote_missing
@@ -212,7 +158,7 @@ def approve(project: str, units: float | None, yes: bool) -> None:
 @PROJECT
 @click.argument("asset")
 @click.argument("tile", required=False)
-@_told
+@told
 def path(project: str, asset: str, tile: str | None) -> None:
     """Print where the committed output of ASSET (of TILE, or of a zone for maps) lies."""
     from eo_assets.command_path import output_path
@@ -229,7 +175,7 @@ def path(project: str, asset: str, tile: str | None) -> None:
 @click.option("--link", is_flag=True, help="Link tiffs instead of copying them, where the disk is the same.")
 @click.option("--dry-run", is_flag=True, help="Check everything, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_told
+@told
 def adopt(project: str, folder: Path, stages: tuple[str, ...], link: bool, dry_run: bool, as_json: bool) -> None:
     """Take over tiffs and EOPatches under FOLDER that eo-grow or an earlier project made. Buys nothing.
 
@@ -260,9 +206,9 @@ def adopt(project: str, folder: Path, stages: tuple[str, ...], link: bool, dry_r
     metavar="HOURS",
     help="Leave alone what was written to since; 0 only if nothing runs.",
 )
-@_told
+@told
 def sweep(project: str, hours: float) -> None:
-    """Remove what killed runs of PROJECT left behind. What is committed or was paid for is never touched."""
+    """Remove what killed runs of PROJECT left behind, and imagery that was bought again. What is in use stays."""
     from eo_assets.command_sweep import sweep_project
 
     sweep_project(project, hours, console)
@@ -271,7 +217,7 @@ def sweep(project: str, hours: float) -> None:
 @main.command()
 @PROJECT
 @click.option("--yes", is_flag=True, help="Delete; without it nothing is touched.")
-@_told
+@told
 def retire(project: str, yes: bool) -> None:
     """Delete the pixels of PROJECT that storage.retention does not keep any longer. Records stay."""
     from eo_assets.command_retire import retire_project
@@ -292,7 +238,7 @@ def retire(project: str, yes: bool) -> None:
 @click.option("--principal", metavar="ARN", help="Who the service comes as, if it is another than is known.")
 @click.option("--external-id", metavar="ID", help="Your account at the service, for delivery-trust.")
 @click.option("--folder", help="The tiffs' folder (delivery) or the maps' (bucket), where the project has another.")
-@_told
+@told
 def bucket_policy(address: str, role: str, service: str, **options: str | None) -> None:
     """Print the JSON policy that a role needs in a bucket. Changes nothing; see deploy/README.md."""
     from eo_assets.command_bucket_policy import bucket_policy as policy
@@ -302,7 +248,7 @@ def bucket_policy(address: str, role: str, service: str, **options: str | None) 
 
 @main.command()
 @PROJECT
-@_told
+@told
 def preflight(project: str) -> None:
     """Ask the services of PROJECT whether it could run: sign-in, Batch, units, delivery. Spends nothing."""
     from eo_assets.command_preflight import preflight as ask
@@ -312,9 +258,20 @@ def preflight(project: str) -> None:
 
 
 @main.command()
+@PROJECT
+@told
+def doctor(project: str) -> None:
+    """Would a run of PROJECT work? Asks AWS and the services: each fault with its remedy. Spends and writes nothing."""
+    from eo_assets.command_doctor import doctor as examine
+    from eo_assets.command_doctor import print_rows
+
+    sys.exit(0 if print_rows(examine(project), console) else 1)
+
+
+@main.command()
 @click.argument("projects", nargs=-1, required=True)
 @click.option("--port", default=3000, show_default=True)
-@_told
+@told
 def ui(projects: tuple[str, ...], port: int) -> None:
     """Open the Dagster UI (webserver and daemon) on PROJECTS, until it is interrupted."""
     from eo_assets.definitions import PROJECTS_VARIABLE, open_project
@@ -327,6 +284,9 @@ def ui(projects: tuple[str, ...], port: int) -> None:
     # as it does on SIGINT, which a shell ignores for what it starts in the background.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.execvpe(command[0], [*command, "-h", "127.0.0.1", "-p", str(port)], environment)
+
+
+main.add_command(cluster)
 
 
 @main.group("sentinel-hub")
@@ -345,7 +305,7 @@ def sentinel_hub() -> None:
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("sentinel-hub"), show_default=True)
 @click.option("--port", default=8350, show_default=True, help="0: any free port.")
 @click.option("--allow-faults", is_flag=True, help="Let tests make it misbehave, see docs/local-sentinel-hub.md.")
-@_told
+@told
 def serve(
     collections: Path | None, buckets: tuple[str, ...], s3: str | None, folder: Path, port: int, allow_faults: bool
 ) -> None:
@@ -373,7 +333,7 @@ def serve(
 
 @sentinel_hub.command()
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("sentinel-hub"), show_default=True)
-@_told
+@told
 def stop(folder: Path) -> None:
     """End the service whose state lies in FOLDER."""
     from resources.local_sentinel_hub.server import stop as stop_service

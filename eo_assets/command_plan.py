@@ -16,15 +16,19 @@ from eo_assets.assets.area_files import Unreadable, find_area
 from eo_assets.assets.composite_ways import composite_ways
 from eo_assets.assets.cost_estimate import Estimate, estimate_of
 from eo_assets.assets.imagery import project_ledger
+from eo_assets.assets.machine_estimate import MachinePlan, RunEstimate, machine_plan
+from eo_assets.assets.machine_spending import run_estimate
 from eo_assets.assets.observations import Observations, observations
 from eo_assets.assets.reused_model import model_note, model_problem
 from eo_assets.assets.storage_estimate import storage_of
+from eo_assets.command_machines import budget_lines
 from eo_assets.core.cost import UNVERIFIED
 from eo_assets.core.storage_cost import StageStorage, StorageCost
 from eo_assets.core.tile import Tile
 from eo_assets.definitions import open_project
-from eo_assets.errors import StorageRefused, TransientError
+from eo_assets.errors import ClusterError, StorageRefused, TransientError
 from eo_assets.project import LoadedProject
+from eo_assets.stages.build import TILE_STAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class Plan:
     unreadable: tuple[Unreadable, ...] = ()
     model_problem: str | None = None
     model_note: str | None = None
+    machines: MachinePlan | None = None
+    run: RunEstimate | None = None
 
     def as_json(self, *, names: bool) -> dict[str, Any]:
         """Plain values; with `names` the tiles in order."""
@@ -62,6 +68,9 @@ class Plan:
         }
         if ways := composite_ways(self.loaded, self.tiles):
             said["composite"] = [way.as_json() for way in ways]
+        if self.machines is not None:
+            usd = None if self.run is None or self.run.usd is None else round(self.run.usd, 4)
+            said["machines"] = self.machines.as_json() | {"usd_of_a_run_at_the_most": usd}
         if self.observations is not None:
             said["observations"] = self.observations.as_json()
         if self.model_problem is not None:
@@ -78,9 +87,14 @@ class Plan:
         return {str(epsg): count for epsg, count in sorted(Counter(tile.epsg for tile in self.tiles).items())}
 
 
-def make_plan(project: str, aoi: Path | None, *, catalog: bool = False) -> Plan:
-    """Load, tile and count; spends nothing, writes nothing. With `catalog` the service is asked what it has."""
+def make_plan(project: str, aoi: Path | None, *, catalog: bool = False, deadline_hours: float | None = None) -> Plan:
+    """Load, tile and count; spends nothing, writes nothing. With `catalog` the service is asked what it has.
+
+    `deadline_hours` is when the machines of a cluster are to be done. A ClusterError where there is no cluster.
+    """
     loaded = open_project(project)
+    if deadline_hours is not None and loaded.project.cluster is None:
+        raise ClusterError(f"{loaded.file}: --deadline is about machines, and there is no `cluster:` section; add it")
     found = find_area(loaded, aoi, offline=True)
     tiles = project_grid(loaded).tiles(found.area.geometry)
     check_excluded_tiles(loaded, tiles)
@@ -88,7 +102,10 @@ def make_plan(project: str, aoi: Path | None, *, catalog: bool = False) -> Plan:
     of_model = model_problem(loaded), model_note(loaded)
     estimate = estimate_of(loaded, tiles)
     stored = storage_of(loaded, tiles)
-    return Plan(loaded, found.area.area_km2, tuple(tiles), estimate, stored, seen, found.unreadable, *of_model)
+    machines = machine_plan(loaded, tiles, estimate, deadline_hours), run_estimate(loaded, tiles, TILE_STAGES, estimate)
+    return Plan(
+        loaded, found.area.area_km2, tuple(tiles), estimate, stored, seen, found.unreadable, *of_model, *machines
+    )
 
 
 def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
@@ -107,6 +124,7 @@ def print_plan(plan: Plan, console: Console, *, names: bool) -> None:
     console.print("before compression, and on one CPU:")
     for stage, size in plan.estimate.bytes.items():
         console.print(f"  {stage:12s} {size / 1e9:10,.2f} GB {plan.estimate.hours[stage]:12,.4f} h")
+    _print_machines(plan, console)
     _print_storage(plan.storage, console)
     if names:
         _print_names(plan.tiles, console)
@@ -138,6 +156,14 @@ def _print_quote(plan: Plan, console: Console) -> None:
             console.print(f"  budget       {budget.max_processing_units:g} a month; what is left is unknown: {error}")
     if budget.require_approval:
         console.print("  nothing is bought before somebody approves it: `eo-assets approve`")
+
+
+def _print_machines(plan: Plan, console: Console) -> None:
+    if plan.machines is None or plan.run is None:
+        return
+    run = f"a run on the cluster as it is, which asks for all that it may have: {plan.run.line()}"
+    for line in (*plan.machines.lines(), run, *budget_lines(plan.loaded)):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _print_ways(plan: Plan, console: Console) -> None:

@@ -36,7 +36,7 @@ class Check:
 def preflight(project: str) -> list[Check]:
     """Every check of every deployment that the project names, those of imagery first."""
     loaded = open_project(project)
-    return [check for name in named_services(loaded) for check in _checks(loaded, name)]
+    return [check for name in named_services(loaded) for check in service_checks(loaded, name)]
 
 
 def print_preflight(checks: list[Check], console: Console) -> bool:
@@ -58,7 +58,8 @@ def named_services(loaded: LoadedProject) -> list[str]:
     return list(dict.fromkeys([*names, project.byoc.service]))
 
 
-def _checks(loaded: LoadedProject, name: str) -> Iterator[Check]:
+def service_checks(loaded: LoadedProject, name: str, *, writes: bool = True) -> Iterator[Check]:
+    """The checks of one deployment. `writes`: a small object is written where deliveries go, and deleted."""
     orders = any(collection.service == name for collection in loaded.project.imagery.collections)
     try:
         service = sentinel_hub(loaded, name)
@@ -74,7 +75,8 @@ def _checks(loaded: LoadedProject, name: str) -> Iterator[Check]:
         return
     yield _entitled(service)
     yield _balance(service)
-    yield _delivery(loaded, service)
+    if writes:
+        yield _delivery(loaded, service)
 
 
 def _entitled(service: SentinelHub) -> Check:

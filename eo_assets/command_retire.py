@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from rich.console import Console
 
 from eo_assets.assets.area import tiles_of
@@ -45,5 +47,12 @@ def _tell(loaded: LoadedProject, store: TileStore, leftovers: list[OutputRecord]
 
 def _left_behind(store: TileStore) -> list[OutputRecord]:
     """Retired outputs whose files are there although: whoever retired them was killed before the files were gone."""
-    retired = (record for stage in TILE_STAGES for record in store.records(stage).values() if record.retired)
-    return [record for record in retired if store.there(record)]
+    return [record for stage in TILE_STAGES for record in _left_of(store, stage)]
+
+
+def _left_of(store: TileStore, stage: str) -> list[OutputRecord]:
+    """The same of a stage, by one listing of it."""
+    retired = [record for record in store.records(stage).values() if record.retired]
+    files = store.store.under(store.folder(stage)) if retired else []
+    folders = {str(folder) for found in files for folder in PurePosixPath(found.key).parents}
+    return [record for record in retired if record.attempt in folders]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 from rich.console import Console
 from rich.markup import escape
 
+from eo_assets.assets import retention
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.area_files import find_area
 from eo_assets.assets.maps import published_map
@@ -20,12 +23,14 @@ from eo_assets.command_plan import tell_unreadable
 from eo_assets.definitions import build_definitions, open_project
 from eo_assets.instance import dagster_home, open_instance
 from eo_assets.project import LoadedProject
-from eo_assets.run_report import write_run_report
+from eo_assets.run_report import made_since, write_run_report
 from eo_assets.stages.build import check_reachable, tile_store, tile_walk
 from eo_assets.stages.quicklooks import QUICKLOOK
+from eo_assets.stages.walk import StageOutcome
 from eo_assets.terminal import TerminalProgress
 from jobs.launches import Launch, Launcher, LaunchResult, Request
 from jobs.project_jobs import AREA
+from resources.output_record import OutputRecord
 from resources.storage_faults import storage_told
 
 
@@ -38,12 +43,13 @@ def run_project(name: str, request: Request, console: Console) -> bool:
     progress = TerminalProgress(console if loaded.project.logging.show else Console(quiet=True))
     definitions = build_definitions([loaded], progress=dg.ResourceDefinition.hardcoded_resource(progress))
     results: list[LaunchResult] = []
-    with storage_told(dagster_home(loaded)), open_instance(loaded) as instance:
+    with storage_told(dagster_home(loaded)), open_instance(loaded) as instance, retired_told(console):
         launcher = Launcher(loaded, definitions, instance, lambda launch: _announce(launch, console))
         for result in launcher.run(request):
             results.append(result)
             if not result.success:
-                console.print(f"  [red]failed:[/] {escape(result.failure)}")
+                shown = progress.failures if loaded.project.logging.show else []
+                console.print(f"  [red]failed:[/] {escape(unsaid(result.failure, shown))}")
             elif result.launch.assets == AREA:
                 tell_unreadable(find_area(loaded).unreadable, console)
             if result.refused:
@@ -52,9 +58,35 @@ def run_project(name: str, request: Request, console: Console) -> bool:
                 return False
     with storage_told(log_folder(loaded, request.name)):
         report = write_run_report(loaded, request.name, started, results, progress.failures)
-    _summary(loaded, name, request.name, results, console)
-    console.print(f"report     {report}")
+    summary(loaded, name, started, results, console)
+    if loaded.project.logging.save:
+        console.print(f"log        {log_place(loaded, request.name, LOG_FILE)}")
+    console.print(f"report     {log_place(loaded, request.name, report.name)}")
     return all(result.success for result in results)
+
+
+@contextlib.contextmanager
+def retired_told(console: Console) -> Iterator[None]:
+    """What goes by storage.retention is told where somebody sees it, and not in the log alone."""
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            console.print(f"  {escape(record.getMessage())}")
+
+    log, told = logging.getLogger(retention.__name__), Told(logging.INFO)
+    log.addHandler(told)
+    try:
+        yield
+    finally:
+        log.removeHandler(told)
+
+
+def unsaid(failure: str, shown: Sequence[StageOutcome]) -> str:
+    """Why a launch failed, without the reasons of tiles that were shown when they failed."""
+    for outcome in shown:
+        failure = failure.replace(f"\n  {outcome.stage}/{outcome.tile}: {outcome.reason}", "")
+        failure = failure.replace(outcome.reason, "as told above") if outcome.reason else failure
+    return failure
 
 
 def _kept(loaded: LoadedProject) -> int:
@@ -72,7 +104,9 @@ def _announce(launch: Launch, console: Console) -> None:
     console.print(f"[bold]{', '.join(launch.assets)}[/]{where}")
 
 
-def _summary(loaded: LoadedProject, name: str, run: str, results: Sequence[LaunchResult], console: Console) -> None:
+def summary(
+    loaded: LoadedProject, name: str, started: dt.datetime, results: Sequence[LaunchResult], console: Console
+) -> None:
     """Where everything lies, and how good the model is."""
     store = tile_store(loaded)
     failed = sum(not result.success for result in results)
@@ -90,10 +124,15 @@ def _summary(loaded: LoadedProject, name: str, run: str, results: Sequence[Launc
             )
     model = store.record("model", "model")
     if model is not None:
+        said = _earlier(model, started) if failed else ""
         for line in headline(read_metrics(store, model)["scores"]):
-            console.print(f"score      {line}")
+            console.print(f"score      {line}{said}")
     for zone, record in sorted(store.records("maps").items()):
-        console.print(f"map        {store.store.place(published_map(loaded, int(zone)))}")
-        console.print(f"quicklook  {store.place(record)}/{QUICKLOOK}")
-    if loaded.project.logging.save:
-        console.print(f"log        {log_place(loaded, run, LOG_FILE)}")
+        said = _earlier(record, started) if failed else ""
+        console.print(f"map        {store.store.place(published_map(loaded, int(zone)))}{said}")
+        console.print(f"quicklook  {store.place(record)}/{QUICKLOOK}{said}")
+
+
+def _earlier(record: OutputRecord, started: dt.datetime) -> str:
+    """What was made before this run does not hold what failed in it."""
+    return "" if made_since(record, started) else "  [yellow](of an earlier run, without what failed in this one)[/]"

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from eo_assets.assets.area import project_area, project_grid, tiles_of
 from eo_assets.assets.imagery import project_ledger
+from eo_assets.assets.machine_spending import machine_ledger
 from eo_assets.assets.quotes import Quote, quote
 from eo_assets.core.spendings import Month, Spending
 from eo_assets.core.tile import Tile
@@ -28,10 +29,13 @@ COLUMNS = ("month", "when", "kind", "job", "user", "tiles", "estimate", "actual"
 def print_spendings(name: str, console: Console, *, as_json: bool) -> None:
     """Every job and every run's Process requests, oldest first, with what is left of the month."""
     loaded = open_project(name)
-    ledger = project_ledger(loaded)
-    months = ledger.months()
+    ledger, machines = project_ledger(loaded), machine_ledger(loaded)
+    months, machine_months = ledger.months(), machines.months()
     if as_json:
-        print(json.dumps({month: _plain(document.spendings.values()) for month, document in months.items()}, indent=1))
+        said: dict[str, object] = {month: _plain(document.spendings.values()) for month, document in months.items()}
+        if machine_months:
+            said["machines_usd"] = {month: _plain(one.spendings.values()) for month, one in machine_months.items()}
+        print(json.dumps(said, indent=1))
         return
     if not months:
         console.print("nothing was spent or reserved yet")
@@ -41,6 +45,15 @@ def print_spendings(name: str, console: Console, *, as_json: bool) -> None:
     if left is not None:
         console.print(
             f"{left:,.1f} of {loaded.project.budget.max_processing_units:g} processing units left in {ledger.month()}"
+        )
+    if machine_months:
+        console.print("machines on EC2, US dollars:")
+        for line in _aligned([COLUMNS, *_rows(machine_months, decimals=2)]):
+            console.print(line, markup=False, emoji=False, soft_wrap=True)
+    dollars = machines.headroom()
+    if dollars is not None:
+        console.print(
+            f"${dollars:,.2f} of ${loaded.project.budget.max_machine_usd:g} for machines left in {machines.month()}"
         )
 
 
@@ -88,7 +101,7 @@ def approve_units(name: str, units: float, console: Console) -> None:
     """Record an approval with who, when and the figure."""
     ledger = project_ledger(open_project(name))
     made = ledger.approve(units)
-    console.print(f"approved: {made.units:,.1f} processing units for {ledger.month()}, by {made.user}, {made.created}")
+    console.print(f"approved: {made.units:,.1f} processing units for {ledger.month()}, by {made.by}, {made.created}")
 
 
 def _paid_states(
@@ -109,10 +122,10 @@ def _told(asked: Quote, console: Console) -> float:
     return asked.total
 
 
-def _rows(months: Mapping[str, Month]) -> Iterator[tuple[str, ...]]:
+def _rows(months: Mapping[str, Month], decimals: int = 1) -> Iterator[tuple[str, ...]]:
     for name, month in months.items():
         for spending in sorted(month.spendings.values(), key=lambda entry: entry.created):
-            yield (name, *_cells(spending))
+            yield (name, *_cells(spending, decimals))
         for approval in month.approvals:
             told = f"approved, {max(month.left_of(approval), 0.0):,.1f} left"
             yield (
@@ -120,7 +133,7 @@ def _rows(months: Mapping[str, Month]) -> Iterator[tuple[str, ...]]:
                 approval.created,
                 "approval",
                 approval.id,
-                approval.user,
+                approval.by,
                 "",
                 f"{approval.units:,.1f}",
                 "",
@@ -128,10 +141,11 @@ def _rows(months: Mapping[str, Month]) -> Iterator[tuple[str, ...]]:
             )
 
 
-def _cells(spending: Spending) -> Iterator[str]:
+def _cells(spending: Spending, decimals: int) -> Iterator[str]:
     yield from (spending.created, spending.kind, spending.job or spending.id, spending.user)
-    yield from (str(spending.tiles), f"{spending.estimate:,.1f}")
-    yield f"{spending.actual:,.1f}" if spending.actual is not None else f"reserved {spending.reserved:,.1f}"
+    yield from (str(spending.tiles), f"{spending.estimate:,.{decimals}f}")
+    taken = spending.reserved if spending.actual is None else spending.actual
+    yield f"{'reserved ' if spending.actual is None else ''}{taken:,.{decimals}f}"
     yield " ".join(spending.note.split())
 
 

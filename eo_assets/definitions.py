@@ -23,13 +23,15 @@ from eo_assets.project_file import load_project
 from eo_assets.stages.build import in_bucket, s3_access, tile_store
 from jobs.aoi_sensor import aoi_sensor
 from jobs.automation import automated, automation_sensor
+from jobs.cluster_guard import cluster_guard
 from jobs.lost_runs import lost_runs_sensor
 from jobs.project_jobs import project_jobs
+from jobs.run_retention import run_retention_sensor
 from jobs.schedules import retry_schedule
 from resources.dagster_s3 import s3_key, s3_resource
 from resources.io_managers import CogIOManager, EOPatchIOManager, ModelIOManager, TableIOManager, TiffsIOManager
 from resources.local_sentinel_hub.evalscript import inspect_script
-from resources.ray_cluster import RayCluster
+from resources.ray_cluster import ray_cluster
 
 PROJECTS_VARIABLE = "EO_ASSETS_PROJECTS"
 
@@ -51,7 +53,7 @@ def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: A
         raise ProjectError(f"{files}: name: {twice[0]}: two projects have one name; rename one of them")
     stores = {loaded.project.name: tile_store(loaded) for loaded in projects}
     resources: dict[str, Any] = {
-        "ray_cluster": RayCluster(),
+        "ray_cluster": ray_cluster(),
         "progress": dg.ResourceDefinition.hardcoded_resource(LogProgress()),
         "eopatch_io_manager": EOPatchIOManager(stores),
         "tiffs_io_manager": TiffsIOManager(stores),
@@ -74,15 +76,30 @@ def build_definitions(projects: Sequence[LoadedProject], **resource_overrides: A
     return dg.Definitions(
         assets=assets,
         jobs=[job for loaded in projects for job in project_jobs(loaded)],
-        sensors=[*sensors, *(aoi_sensor(loaded) for loaded in projects), *map(lost_runs_sensor, names)],
+        sensors=[
+            *sensors,
+            *(aoi_sensor(loaded) for loaded in projects),
+            *map(lost_runs_sensor, names),
+            *(
+                run_retention_sensor(loaded)
+                for loaded in projects
+                if loaded.project.automation.keep_runs_days is not None
+            ),
+            *(cluster_guard(loaded) for loaded in projects if loaded.project.cluster is not None),
+        ],
         schedules=[retry_schedule(loaded) for loaded in projects if loaded.project.automation.retry_failed],
         resources=resources,
         executor=dg.in_process_executor,
     )
 
 
-@dg.definitions
-def defs() -> dg.Definitions:
+def named_projects() -> list[LoadedProject]:
     """The projects named in EO_ASSETS_PROJECTS, separated by commas: files, or names of projects that ship."""
     named = os.environ.get(PROJECTS_VARIABLE, "demo").split(",")
-    return build_definitions([open_project(name.strip()) for name in named if name.strip()])
+    return [open_project(name.strip()) for name in named if name.strip()]
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Of the projects named in EO_ASSETS_PROJECTS."""
+    return build_definitions(named_projects())

@@ -66,3 +66,7 @@ class BudgetExceeded(EoAssetsError):
 
 class ApprovalNeeded(EoAssetsError):
     """A request would cost something that the project wants a person to approve first."""
+
+
+class ClusterError(EoAssetsError):
+    """A cluster can't be started, found or ended: the account, its rights or the cluster's settings are in the way."""

@@ -14,9 +14,8 @@ import dagster as dg
 
 from eo_assets.pools import pools
 from eo_assets.project import LoadedProject
-from eo_assets.stages.build import in_bucket
+from eo_assets.stages.build import in_bucket, machine_home
 from resources.local_folder import LocalFolder
-from resources.workspaces import machine_folder
 
 POSTGRES_VARIABLE = "EO_ASSETS_POSTGRES_URL"
 
@@ -58,8 +57,8 @@ storage:
 COMPUTE_LOGS = """\
 # What runs print, beside the project's own logs in the bucket: every machine's UI shows it.
 compute_logs:
-  module: dagster_aws.s3.compute_log_manager
-  class: S3ComputeLogManager
+  module: resources.dagster_s3
+  class: BucketLogs
   config:
 """
 
@@ -70,7 +69,7 @@ def dagster_home(loaded: LoadedProject) -> Path:
     A new one keeps events in SQLite beside it, or in Postgres if EO_ASSETS_POSTGRES_URL says where.
     """
     named = os.environ.get("DAGSTER_HOME")
-    home = Path(named) if named else machine_folder(loaded.project_folder) / ".dagster"
+    home = Path(named) if named else machine_home(loaded) / ".dagster"
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
         config = CONFIG + (POSTGRES if os.environ.get(POSTGRES_VARIABLE) else "") + _compute_logs(loaded)
@@ -79,9 +78,8 @@ def dagster_home(loaded: LoadedProject) -> Path:
 
 
 def _compute_logs(loaded: LoadedProject) -> str:
-    """Dagster's own manager of logs in a bucket. It knows no profiles: with one, logs stay on this machine."""
     s3 = loaded.project.storage.s3
-    if not in_bucket(loaded) or s3.profile:
+    if not in_bucket(loaded):
         return ""
     bucket, _, prefix = loaded.project_folder.removeprefix("s3://").partition("/")
     said = {
@@ -89,6 +87,8 @@ def _compute_logs(loaded: LoadedProject) -> str:
         "prefix": "/".join(part for part in (prefix, loaded.project.folder("logs"), "dagster") if part),
         "endpoint_url": s3.endpoint,
         "region": s3.region,
+        "profile": s3.profile,
+        "addressing": s3.addressing,
     }
     return COMPUTE_LOGS + "".join(f"    {key}: {json.dumps(value)}\n" for key, value in said.items() if value)
 

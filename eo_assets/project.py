@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat
 
 from eo_assets.core.evalscript import ScriptSetup
+from eo_assets.project_cluster import Cluster, Head, HourlyPrice, Workers
 from eo_assets.project_eopatches import BandStack, EOPatches, ValidMask
 from eo_assets.project_execution import Execution
 from eo_assets.project_imagery import (
@@ -55,6 +56,7 @@ __all__ = [
     "BandStack",
     "Budget",
     "Byoc",
+    "Cluster",
     "CogSettings",
     "Collection",
     "CollectionReference",
@@ -68,6 +70,8 @@ __all__ = [
     "FusedCollection",
     "Gaps",
     "GridSettings",
+    "Head",
+    "HourlyPrice",
     "Imagery",
     "LoadedProject",
     "Logging",
@@ -94,6 +98,7 @@ __all__ = [
     "UtmGridSettings",
     "ValidMask",
     "VectorReference",
+    "Workers",
     "service_named",
 ]
 
@@ -133,9 +138,13 @@ class Area(Section):
 
 
 class Budget(Section):
-    """What may be spent: processing units a calendar month (UTC), and whether a person has to approve them first."""
+    """What may be spent: processing units a calendar month (UTC), and whether a person has to approve them first.
+
+    `max_machine_usd`: US dollars a calendar month (UTC) for the machines of a `cluster:`, by its prices.
+    """
 
     max_processing_units: PositiveFloat | None = None
+    max_machine_usd: PositiveFloat | None = None
     require_approval: bool = False
 
 
@@ -154,12 +163,14 @@ class Automation(Section):
     """What Dagster's daemon starts by itself: new tiles through the graph, predictions of a new model, failed tiles.
 
     Unless said, `enabled` is what sensor.enabled is: an uploaded area goes through the whole graph. A tile that has
-    failed is tried again by `retry_failed` alone: a cron schedule (UTC), by default never.
+    failed is tried again by `retry_failed` alone: a cron schedule (UTC), by default never. Runs that ended more than
+    `keep_runs_days` days ago are deleted from Dagster, but for those that it tells the state of an asset by.
     """
 
     enabled: bool | None = None
     predict_on_new_model: bool = False
     retry_failed: Cron | None = None
+    keep_runs_days: Annotated[int, Field(ge=1, le=36500)] | None = None
 
 
 class Logging(Section):
@@ -191,6 +202,7 @@ class Project(Section):
     budget: Budget = Budget()
     automation: Automation = Automation()
     execution: Execution = Execution()
+    cluster: Cluster | None = Field(None, description="Ray on EC2, for `eo-assets cluster` and `run --ray ec2`")
     sensor: SensorSettings = SensorSettings()
     logging: Logging = Logging()
 

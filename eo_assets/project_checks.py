@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from eo_assets import project_cluster_checks as cluster
 from eo_assets import project_composite_checks as composites
 from eo_assets import project_mask_checks as masks
 from eo_assets import project_model_checks as model
@@ -174,6 +175,7 @@ def _tile_shape(area: Area) -> tuple[int, int] | None:
 
 
 CHECKS: tuple[Callable[..., Iterator[Finding]], ...] = (
+    cluster.check_machine_budget,
     place.check_structure,
     place.check_project_folder,
     retention.check_retention,

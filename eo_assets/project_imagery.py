@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from eo_assets.project_types import ArrayType, Date, Name, Names, Section
+from eo_assets.project_types import ArrayType, Date, Name, Names, Section, like
+
+RoleArn = Annotated[str, like("arn:aws:iam::123456789012:role/delivers", r"arn:aws[a-z-]*:iam::\d{12}:role/.+")]
 
 
 class Service(Section):
@@ -21,14 +23,16 @@ class Service(Section):
     base_url: str | None = None
     token_url: str | None = None
     collections: str | None = Field(
-        None, description="local service only: its collections file, under the project folder"
+        None,
+        description="local service only: its collections file, under the project folder; of a project in a bucket "
+        "beside the project file",
     )
     unit: str | None = Field(None, description="what a processing unit is called where units are counted")
     credentials: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*_$")] = Field(
         "SH_", description="prefix of the variables CLIENT_ID, CLIENT_SECRET, DELIVERY_ACCESS_KEY, DELIVERY_SECRET_KEY"
     )
     delivery: Literal["role", "keys", "folder"] | None = None
-    iam_role_arn: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/.+$")] | None = None
+    iam_role_arn: RoleArn | None = None
     bucket_region: str | None = None
     max_process_requests: PositiveInt | None = Field(None, description="at a time on one machine")
     poll_seconds: PositiveFloat | None = None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import ctypes
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +66,19 @@ def check_parameters(model: Model) -> Iterator[Finding]:
 @cache
 def _known_parameters() -> Mapping[str, str]:
     """Every name that LightGBM understands, aliases too, with the parameter that it stands for."""
-    import lightgbm  # takes seconds: only where a project names parameters
+    return {alias: parameter for parameter, aliases in _aliases().items() for alias in (parameter, *aliases)}
 
-    groups = lightgbm.basic._ConfigAliases._get_all_param_aliases()
-    return {alias: parameter for parameter, aliases in groups.items() for alias in aliases}
+
+def _aliases() -> Mapping[str, Sequence[str]]:
+    """Other names by parameter, of LightGBM's library alone: its package brings scikit-learn, which takes seconds."""
+    found = find_spec("lightgbm")
+    assert found is not None and found.submodule_search_locations is not None
+    library = ctypes.CDLL(str(Path(found.submodule_search_locations[0], "lib", "lib_lightgbm.so")))
+    text, length = ctypes.create_string_buffer(1 << 20), ctypes.c_int64()
+    if library.LGBM_DumpParamAliases(ctypes.c_int64(len(text)), ctypes.byref(length), text) or length.value > len(text):
+        raise RuntimeError("LightGBM does not tell its parameters")
+    names: dict[str, list[str]] = json.loads(text.value)
+    return names
 
 
 def _refused(name: str, parameter: str, value: object) -> tuple[str, str] | None:

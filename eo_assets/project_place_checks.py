@@ -135,7 +135,10 @@ def _check_local(key: KeyPath, service: Service) -> Iterator[Finding]:
     if service.token_url is not None:
         yield Finding((*key, "base_url"), MISSING, "a token_url without a base_url", "give both, or neither")
     elif service.collections is None:
-        remedy = "give base_url and token_url of a remote service, or the collections file of a local one"
+        remedy = (
+            f"{did_you_mean(str(key[-1]), sorted(SERVICES))}give base_url and token_url of a remote service, or the "
+            "collections file of a local one"
+        )
         yield Finding((*key, "collections"), MISSING, "neither a remote nor a local service", remedy)
     else:
         yield from _check_inside((*key, "collections"), service.collections, "the project folder")

@@ -54,6 +54,18 @@ def _cron(value: str) -> str:
     return " ".join(fields)
 
 
+def like(example: str, pattern: str) -> AfterValidator:
+    """A text of a pattern; one that is not is told by an example, since few people read patterns."""
+    shape = re.compile(pattern)
+
+    def check(value: str) -> str:
+        if shape.fullmatch(value) is None:
+            raise ValueError(f"not of the right form: write it as {example}")
+        return value
+
+    return AfterValidator(check)
+
+
 Buffer = Annotated[tuple[NonNegativeInt, NonNegativeInt], BeforeValidator(_twice)]
 BlockSize = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_twice)]
 Date = Annotated[dt.date, BeforeValidator(_no_timestamp)]

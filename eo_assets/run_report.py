@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from eo_assets.assets.area import tiles_of
+from eo_assets.assets.machine_use import use_notes
 from eo_assets.assets.maps import published_map
 from eo_assets.assets.model import read_metrics
 from eo_assets.assets.run_log import LOG_FILE, keep_log, log_folder, log_place
@@ -65,10 +66,16 @@ def write_run_report(
         sources=tuple(Source(name=text, licence="") for text in loaded.project.sources),
         paths={f"map {zone}": store.store.place(published_map(loaded, int(zone))) for zone in sorted(maps)}
         | {"log": log_place(loaded, run, LOG_FILE), "project folder": loaded.project_folder},
+        notes=use_notes(loaded, run),
     )
     write_report(path, report)
     keep_log(loaded, run, path.name)
     return path
+
+
+def made_since(record: OutputRecord, started: dt.datetime) -> bool:
+    """Was an output made in the run that began then? Records tell whole seconds."""
+    return dt.datetime.fromisoformat(record.created) >= started.replace(microsecond=0)
 
 
 def _failures(results: Sequence[LaunchResult], failed: Sequence[StageOutcome]) -> Iterator[Failure]:
@@ -81,9 +88,7 @@ def _failures(results: Sequence[LaunchResult], failed: Sequence[StageOutcome]) -
 
 def _stage_row(store: TileStore, asset: str, started: dt.datetime, failures: Sequence[Failure]) -> StageRow:
     records = store.records(asset).values()
-    fresh = [
-        record for record in records if dt.datetime.fromisoformat(record.created) >= started.replace(microsecond=0)
-    ]
+    fresh = [record for record in records if made_since(record, started)]
     return StageRow(
         asset,
         done=len(fresh),

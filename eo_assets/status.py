@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from eo_assets.assets.area import tiles_of
 from eo_assets.assets.shared_wanted import WantedByKey, shared_wanted
 from eo_assets.core.graph import needs_of
+from eo_assets.core.tile import Tile
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
 from eo_assets.stages.adoption import ADOPTED
 from eo_assets.stages.build import TILE_STAGES, tile_store, tile_walk
+from eo_assets.stages.retired import bought_and_gone, to_make_again
+from eo_assets.stages.stage import TileStage
 from eo_assets.stages.tile_states import tile_state
+from eo_assets.stages.walk import StageOutcome, Walk
 from jobs.graph import ASSETS
 from resources.tile_store import TileStore
 
 GOOD = frozenset({"done", "empty", "kept", "retired"})
 FINE = frozenset({"done", "retired"})
 """States that need no reason."""
+
+SHORT = frozenset({"", "stale", "missing"})
+"""Reasons that may be told again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,20 @@ def project_status(loaded: LoadedProject) -> list[AssetStatus]:
     return list(states.values())
 
 
+def reasons_once(assets: Sequence[AssetStatus]) -> list[str]:
+    """For a person, of each asset the first reason and how many more there are; what an asset above told is not told
+    again."""
+    told: list[str] = []
+    lines = []
+    for asset in assets:
+        first = next((f"{tile}: {reason}" if tile else reason for tile, reason in asset.reasons.items()), "")
+        for reason in told:
+            first = first.replace(reason, "as told above")
+        lines.append(first + (f" (and {len(asset.reasons) - 1} more)" if len(asset.reasons) > 1 else ""))
+        told += [reason for reason in asset.reasons.values() if reason not in SHORT]
+    return lines
+
+
 def _unsettled(status: AssetStatus, *, shared: bool) -> bool:
     """Is an input still to change? Failed and missing tiles are left out by what spans tiles, stale ones are not."""
     return not status.complete if shared else "stale" in status.states
@@ -78,13 +99,18 @@ def _behind(status: AssetStatus, upstream: str) -> AssetStatus:
 def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStatus]:
     if store.record("tile_grid", "tile_grid") is None:
         return {stage: AssetStatus(stage, {}, {"": "the tile grid has not been made"}) for stage in TILE_STAGES}
-    walk, found = tile_walk(loaded), {}
-    by_tile = {tile.name: states for tile, states in walk.survey(TILE_STAGES, tiles_of(store))}
+    walk, found, tiles = tile_walk(loaded), {}, tiles_of(store)
+    by_tile = {tile.name: states for tile, states in walk.survey(TILE_STAGES, tiles)}
     for stage in walk.selected(TILE_STAGES):
         failures = store.failures(stage.name)
         outcomes = {name: states[stage.name] for name, states in by_tile.items()}
+        bought = {tile.name: _bought_and_gone(walk, stage, tile, by_tile[tile.name]) for tile in tiles}
         states = {name: tile_state(outcome, failures) for name, outcome in outcomes.items()}
-        reasons = {name: failures.get(name, said.reason) for name, said in outcomes.items() if states[name] not in FINE}
+        reasons = {
+            name: failures.get(name) or bought[name] or said.reason
+            for name, said in outcomes.items()
+            if states[name] not in FINE
+        }
         records = [outcome.record for outcome in outcomes.values() if outcome.record is not None]
         found[stage.name] = AssetStatus(
             stage.name,
@@ -95,6 +121,14 @@ def _tile_states(loaded: LoadedProject, store: TileStore) -> dict[str, AssetStat
             sum(ADOPTED in record.numbers for record in records),
         )
     return found
+
+
+def _bought_and_gone(walk: Walk, stage: TileStage, tile: Tile, states: Mapping[str, StageOutcome]) -> str:
+    """What a run would refuse: a stage that is to be made of pixels that were bought and are gone. "" if none is."""
+    if states[stage.name].good:
+        return ""
+    again = to_make_again(walk.stages, [stage], lambda name: states[name].record if name in states else None)
+    return bought_and_gone(stage, tile, [(walk.selected([record.stage])[0], record) for record in again], walk.prices)
 
 
 def _status(store: TileStore, asset: str, wanted: WantedByKey) -> AssetStatus:

@@ -45,6 +45,10 @@ class AttemptFiles(Protocol):
         """Bytes of its files as they are kept."""
         ...
 
+    def there(self, key: str) -> bool:
+        """Does it exist?"""
+        ...
+
     def begin(self, key: str) -> Path:
         """A new empty folder to write into."""
         ...
@@ -110,6 +114,10 @@ class FilesInPlace:
     def size(self, key: str) -> int:
         """Bytes on disk."""
         return size_of(self.path(key))
+
+    def there(self, key: str) -> bool:
+        """A look at its folder."""
+        return self.store.exists(key)
 
     def begin(self, key: str) -> Path:
         """A new folder in its place."""

@@ -13,9 +13,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import obstore
+import obstore.exceptions
 
 from eo_assets.errors import StorageRefused, StoreError
 from resources import bucket_transfers, lease
+from resources.bucket_faults import read_fault
 from resources.bucket_leases import BucketLeases
 from resources.bucket_listing import BucketListing
 from resources.bucket_requests import PATIENCE, Connection, Patience
@@ -23,6 +25,9 @@ from resources.object_keys import checked_key
 from resources.object_store import Listed
 from resources.s3_access import AWS_CHAIN, S3Access
 from resources.storage_faults import storage_told
+
+BEYOND_THE_END = 416
+"""The status of a range that begins where the object has ended."""
 
 NO_ETAG = f'"{"0" * 32}"'
 """Of no object."""
@@ -65,10 +70,13 @@ class Bucket:
         path, place = self._path(key), self.place(key)
 
         def read(client: obstore.store.S3Store) -> bytes:
-            # A range that begins beyond the end is an error to S3, and so is an empty one.
-            size = obstore.head(client, path)["size"]
-            end = min(start + length, size)
-            return obstore.get_range(client, path, start=start, end=end).to_bytes() if start < end else b""
+            try:
+                # An empty range is an error to S3, one that ends beyond the end is not.
+                return obstore.get_range(client, path, start=start, length=max(length, 1)).to_bytes()[:length]
+            except obstore.exceptions.BaseError as error:
+                if read_fault(error).status == BEYOND_THE_END:
+                    return b""
+                raise
 
         with self._told_missing(key):
             return self.connection.asked(place, read)
@@ -97,14 +105,13 @@ class Bucket:
         """The object as a local file, which appears whole or not at all. One that does not exist is a StoreError."""
         path = self._path(key)
         with self._told_missing(key), storage_told(target.parent):
-            self.connection.asked(self.place(key), lambda client: bucket_transfers.fetched(client, path, target))
+            bucket_transfers.fetch(self.connection, self.place(key), path, target)
 
     def copy(self, source: str, key: str) -> None:
-        """Put an object under a second key, by the server."""
+        """Put an object under a second key, by the server where it can."""
         self._may_write()
-        old, new = self._path(source), self._path(key)
         with self._told_missing(source):
-            self.connection.asked(self.place(key), lambda client: obstore.copy(client, old, new))
+            bucket_transfers.copy(self.connection, self.place(key), self._path(source), self._path(key))
 
     def exists(self, key: str) -> bool:
         """Is there an object of this key, or anything under it?"""

@@ -31,7 +31,8 @@ REFUSED = {
     "InvalidBucketName": ("a bucket can't have this name", "correct storage.project_folder"),
     "AccessDenied": (
         "the key has no permission for this",
-        "its policy needs s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket",
+        "its policy needs what `eo-assets bucket-policy` prints, and kms:GenerateDataKey and kms:Decrypt on the key of "
+        "a bucket with SSE-KMS",
     ),
     "QuotaExceeded": ("the quota of the bucket is used up", "raise it, or free some space"),
     "XMinioStorageFull": ("the server's disks are full", "free some space"),
@@ -42,12 +43,18 @@ REFUSED = {
 
 PASSING = frozenset({"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable", "ConditionalRequestConflict",
                      "OperationAborted", "TooManyRequests"})  # fmt: skip
+ODD_KEY = "InvalidPath"
+"""Not the server's word: a listing told a key that obstore can't hold, so the whole listing is lost."""
+
 PASSING_STATUS = frozenset({408, 409, 429, 500, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What obstore's text says of a failed request: status and error code of the answer, or why there was none."""
+    """What obstore's text says of a failed request: status and error code of the answer, or why there was none.
+
+    With the code `ODD_KEY`, `why` is that key.
+    """
 
     status: int | None
     code: str | None
@@ -56,7 +63,7 @@ class Fault:
     @property
     def passing(self) -> bool:
         """May the same request succeed a little later?"""
-        if self.code in REFUSED or self.status == 507:
+        if self.code in REFUSED or self.code == ODD_KEY or self.status == 507:
             return False
         return self.code in PASSING or self.status in PASSING_STATUS or (self.status is None and bool(self.why))
 
@@ -64,6 +71,8 @@ class Fault:
 def read_fault(error: BaseException) -> Fault:
     """What is known of a failed request."""
     text = str(error)
+    if odd := re.search(r'Error parsing Path "(.*)": ', text):
+        return Fault(None, ODD_KEY, odd.group(1))
     status = re.search(r"status code: (\d{3})", text)
     code = re.search(r"<Code>(\w+)</Code>|\(code: (\w+)\)", text)  # the second: one key of a bulk delete
     if code is None and "redirect without LOCATION" in text:
@@ -79,6 +88,11 @@ def told(fault: Fault, place: str, settings: S3Settings) -> EoAssetsError:
     if fault.code in REFUSED:
         what, remedy = REFUSED[fault.code]
         return StorageRefused(f"{place}: {what} ({fault.code}, {settings.server}); {remedy}, {LATER}")
+    if fault.code == ODD_KEY:
+        return StoreError(
+            f"{place}: among the objects there is one of the key {fault.why!r}, which some other program made: its "
+            "control characters or empty parts keep the rest from being listed; rename it or remove it"
+        )
     if fault.status == 507:
         return StorageRefused(f"{place}: the server has no space left ({settings.server}); free some, {LATER}")
     if fault.passing:

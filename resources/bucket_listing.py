@@ -43,7 +43,7 @@ class BucketListing:
             return [found for page in obstore.list(client, path, chunk_size=PAGE) for found in page]
 
         found = self.connection.asked(self._place(path), every)
-        return sorted((self._listed(meta) for meta in found), key=lambda listed: listed.key)
+        return sorted(_without_markers([self._listed(meta) for meta in found]), key=lambda listed: listed.key)
 
     def any_under(self, prefix: str) -> bool:
         """Is there an object under a prefix? One page at most."""
@@ -89,3 +89,11 @@ class BucketListing:
 
     def _place(self, path: str) -> str:
         return f"s3://{self.connection.bucket}/{path}"
+
+
+def _without_markers(found: list[Listed]) -> list[Listed]:
+    """Without the empty objects `folder/` that S3's console makes for a folder; obstore tells them as `folder`."""
+    if all(listed.size for listed in found):
+        return found
+    folders = {str(folder) for listed in found for folder in PurePosixPath(listed.key).parents}
+    return [listed for listed in found if listed.size or listed.key not in folders]

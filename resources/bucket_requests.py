@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import logging
 import os
 import random
 import threading
@@ -17,10 +18,11 @@ from obstore.store import S3Store
 
 from eo_assets.errors import EoAssetsError, StorageRefused
 from resources.bucket_faults import Fault, read_fault, told
-from resources.s3_access import S3Access
+from resources.s3_access import PATIENCE_VARIABLE, S3Access
 from resources.s3_settings import Handing, S3Settings, credentials, forget_profiles, settings
 
 T = TypeVar("T")
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,10 @@ class Patience:
 
     total_s: float = 90
     """From the first attempt until no other is begun: a server that is restarted is waited for."""
+
+    again_s: float = 3
+    """The same once a request of this process has waited in vain, until the server answers: cleaning up and telling of
+    a run that fails is done soon, and so is the next try of a tile."""
 
     first_s: float = 0.2
     longest_s: float = 5
@@ -43,6 +49,9 @@ class Patience:
 
 
 PATIENCE = Patience()
+SILENT_S = 3
+"""Seconds that are waited for a server without a word."""
+
 RENEWABLE = frozenset({"ExpiredToken", "InvalidAccessKeyId", "InvalidToken"})
 """Codes after which the chain is asked once more: somebody may have logged in anew since."""
 
@@ -59,12 +68,13 @@ class Connection:
         """Endpoint, region and addressing."""
         return settings(self.access)
 
-    def asked(self, place: str, call: Callable[[S3Store], T]) -> T:
+    def asked(self, place: str, call: Callable[[S3Store], T], *, in_parts: bool = False) -> T:
         """The answer to a request that may be sent twice; what goes wrong is told of `place`.
 
+        Of what goes `in_parts` a lost part is tried again alone, by obstore, which waits without telling so.
         FileNotFoundError, AlreadyExistsError and PreconditionError are answers, and left as they are.
         """
-        return self._repeated(place, lambda: call(self._client(again=True)), [])
+        return self._repeated(place, lambda: call(self._client(again=in_parts and not self._is_away)), [])
 
     def conditional(self, place: str, call: Callable[[S3Store], object]) -> tuple[bool, bool]:
         """Whether a conditional put was done, and whether an earlier attempt, its answer lost, may have done it."""
@@ -76,14 +86,18 @@ class Connection:
         return True, bool(unknown)
 
     def _repeated(self, place: str, attempt: Callable[[], T], failed: list[Fault]) -> T:
-        end = time.monotonic() + self.patience.total_s
+        begun = time.monotonic()
+        end = begun + self._patience_s
         pause, renewed = self.patience.first_s, False
         while True:
             try:
-                return attempt()
+                answer = attempt()
+                _away.discard(self._server)
+                return answer
             except (EoAssetsError, *ANSWERS) as error:
                 fault = read_fault(error) if not isinstance(error, EoAssetsError) else None
                 if fault is None or _is_an_answer(fault, error):
+                    _away.discard(self._server)
                     raise
             except (obstore.exceptions.BaseError, OSError) as error:
                 fault = _of_credentials(error, place) or read_fault(error)
@@ -92,11 +106,38 @@ class Connection:
                 forget_clients()
                 continue
             if not fault.passing or time.monotonic() + pause > end:
+                if fault.passing:
+                    _away.add(self._server)
                 # Without its cause: S3 repeats tokens and what it signed, and so does obstore's text.
                 raise told(fault, place, self.settings()) from None
             failed.append(fault)
+            if time.monotonic() - begun > SILENT_S:
+                self._tell_waiting(place)
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(pause * 2, self.patience.longest_s)
+
+    def _tell_waiting(self, place: str) -> None:
+        """Once a process and server, however many threads wait. Where nothing sets logging up it goes to stderr."""
+        with _MAKING:
+            told_before = self._server in _waited_for
+            _waited_for.add(self._server)
+        if not told_before:
+            LOG.warning(
+                "%s: %s cannot be used yet; waiting for it, %g s at most in all (%s sets it)",
+                place, self.settings().server, self._patience_s, PATIENCE_VARIABLE,
+            )  # fmt: skip
+
+    @property
+    def _server(self) -> tuple[str, S3Settings]:
+        return self.bucket, self.settings()
+
+    @property
+    def _is_away(self) -> bool:
+        return self._server in _away
+
+    @property
+    def _patience_s(self) -> float:
+        return min(self.patience.again_s, self.patience.total_s) if self._is_away else self.patience.total_s
 
     def _client(self, again: bool) -> S3Store:
         _refuse_forks(f"s3://{self.bucket}")
@@ -112,12 +153,19 @@ _TELLING = ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "
 """Variables that make another client when they change."""
 
 _MAKING = threading.Lock()
+_away: set[tuple[str, S3Settings]] = set()
+"""Buckets that a request of this process has waited for in vain; whichever answers is taken out."""
+
+_waited_for: set[tuple[str, S3Settings]] = set()
+"""Buckets of which this process has told that it waits."""
+
 _user: int | None = None
 
 
 def forget_clients() -> None:
     """The next request asks the AWS chain anew."""
     _client_of.cache_clear()
+    _away.clear()
     forget_profiles()
 
 

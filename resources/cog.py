@@ -109,7 +109,7 @@ def _write_rows(
     profile = {
         "driver": "GTiff", "width": width, "height": height, "count": 1, "dtype": dtype, "nodata": statistics.nodata,
         "crs": f"EPSG:{lattice.epsg}", "transform": lattice.transform,
-        "tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER",
+        "tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "zstd", "zstd_level": 1, "bigtiff": "IF_SAFER",
     }  # fmt: skip
     done = 0
     with rasterio.open(raw, "w", **profile) as target:

@@ -23,9 +23,12 @@ READING = {
     "GDAL_HTTP_MAX_RETRY": "8",
     "GDAL_HTTP_RETRY_DELAY": "0.2",
     "GDAL_HTTP_CONNECTTIMEOUT": "5",
+    "GDAL_HTTP_LOW_SPEED_TIME": "20",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
     "VSI_CACHE": "FALSE",
 }
-"""For every server: no listing of neighbours, no side files asked for, what passes is tried again."""
+"""For every server: no listing of neighbours, no side files asked for, what passes is tried again, and a
+server that says nothing for 20 seconds is taken to have broken the connection."""
 
 
 def gdal_path(address: str) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from resources.local_folder import LocalFolder
 from resources.object_store import ObjectStore
-from resources.workspaces import local_home
+from resources.s3_access import AWS_CHAIN
+from resources.workspaces import machine_folder
 
 LOOK_SECONDS = 5
 """For so long a listing of the bucket is believed: a file of labels is asked for by tile after tile."""
@@ -35,7 +36,10 @@ class InputFiles:
         key = PurePosixPath(self.folder, name)
         if isinstance(self.store, LocalFolder):
             return self.store.path(str(key))
-        copies = LocalFolder(local_home(self.store.place()))
+        from resources.bucket import Bucket  # not loaded for a local project
+
+        access = self.store.connection.access if isinstance(self.store, Bucket) else AWS_CHAIN
+        copies = LocalFolder(machine_folder(self.store.place(), access))
         with copies.exclusive(str(key), waiting=lambda: None):
             _bring_up_to_date(self.store, copies, key)
         return copies.path(str(key))

@@ -118,7 +118,7 @@ class TableIOManager(StoreIOManager):
 
     def read(self, store: TileStore, record: OutputRecord) -> Any:
         """The value of the folder's only file, or of each."""
-        folder = store.path(record)
+        folder = store.intact(record)
         values = {
             path.stem: _READERS[path.suffix](path) for path in sorted(folder.iterdir()) if path.suffix in _READERS
         }
@@ -139,7 +139,7 @@ class ModelIOManager(StoreIOManager):
         """A `TrainedModel`."""
         import lightgbm
 
-        folder = store.path(record)
+        folder = store.intact(record)
         signature = Signature.from_json(json.loads((folder / "signature.json").read_text()))
         metrics = json.loads((folder / "metrics.json").read_text())
         return TrainedModel(lightgbm.Booster(model_file=str(folder / "model.txt")), signature, metrics)

@@ -106,10 +106,18 @@ class Lease:
             begun, before = time.monotonic(), self._said
             self._beat += 1
             said = self._text()
-            if not self._store.swap(self.key, said, before) and self._store.get(self.key) != said:
+            if not self._store.swap(self.key, said, before) and not self._retaken(said):
                 self._lost = True
                 return
             self._said, self._confirmed = said, begun
+
+    def _retaken(self, said: bytes) -> bool:
+        """Is what is there our own word after all: this one, or one whose answer was lost and that this one follows?"""
+        seen = self._store.get(self.key)
+        return seen == said or (self._is_ours(seen) and self._store.swap(self.key, said, seen))
+
+    def _is_ours(self, seen: bytes | None) -> bool:
+        return json.dumps({"owner": self._owner})[:-1].encode() in (seen or b"")
 
     def _text(self) -> bytes:
         return json.dumps({"owner": self._owner, "beat": self._beat}).encode()

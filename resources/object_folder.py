@@ -1,4 +1,4 @@
-"""A committed folder in an object store whose files are read in part: Zarr arrays chunk by chunk, small files whole."""
+"""A committed folder whose files are read in part: Zarr arrays chunk by chunk, small files of an object store whole."""
 
 from __future__ import annotations
 
@@ -61,11 +61,16 @@ class ObjectChunks(zarr.storage.Store):  # type: ignore[misc]
     def __init__(self, folder: ObjectFolder) -> None:
         self._folder = folder
         self._writeable = False
+        self._metadata: dict[str, bytes] = {}
 
     def __getitem__(self, key: str) -> bytes:
+        if key in self._metadata:
+            return self._metadata[key]
         data = self._folder.store.get(f"{self._folder.key}/{key}")
         if data is None:
             raise KeyError(key)
+        if key.startswith("."):  # Zarr looks whether it is there, and then reads it
+            self._metadata[key] = data
         return data
 
     def getitems(self, keys: Sequence[str], *, contexts: Any) -> dict[str, bytes]:
@@ -76,11 +81,7 @@ class ObjectChunks(zarr.storage.Store):  # type: ignore[misc]
         else:
             with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
                 found = list(pool.map(self._folder.store.get, places))
-        for key, data in zip(keys, found):
-            if data is None and not key.rpartition("/")[2].startswith("."):
-                # Zarr would read it as its fill value. Every chunk is written, so one that is not there was deleted.
-                raise StoreError(f"{self._folder}/{key} is gone: its output was replaced or retired; open it anew")
-        return {key: data for key, data in zip(keys, found) if data is not None}
+        return _all_there(self._folder, keys, {key: data for key, data in zip(keys, found) if data is not None})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._folder.names())
@@ -93,3 +94,19 @@ class ObjectChunks(zarr.storage.Store):  # type: ignore[misc]
 
     def __delitem__(self, key: str) -> None:
         raise zarr.errors.ReadOnlyError
+
+
+class FolderChunks(zarr.DirectoryStore):  # type: ignore[misc]
+    """The same of a local folder."""
+
+    def getitems(self, keys: Sequence[str], *, contexts: Any) -> dict[str, bytes]:
+        """The chunks that exist."""
+        return _all_there(self.path, keys, super().getitems(keys, contexts=contexts))
+
+
+def _all_there(folder: object, keys: Sequence[str], found: dict[str, bytes]) -> dict[str, bytes]:
+    """Zarr would read a chunk that is not there as its fill value. Every chunk is written: that one was deleted."""
+    for key in keys:
+        if key not in found and not key.rpartition("/")[2].startswith("."):
+            raise StoreError(f"{folder}/{key} is gone: its output was replaced or retired; open it anew")
+    return found

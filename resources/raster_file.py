@@ -10,11 +10,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from resources.bucket import Bucket
+from resources.delivered_files import TIFF_ENDINGS
 from resources.output_record import OutputRecord
 from resources.tile_store import TileStore
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RasterFile(os.PathLike[str]):
     """`rasterio.open(handle)` takes it for a path: of a bucket, that of a copy of the whole file on this machine.
 
@@ -34,6 +35,12 @@ class RasterFile(os.PathLike[str]):
     def place(self) -> str:
         """Where it lies: a path, or `s3://bucket/key`."""
         return f"{self.store.place(self.record)}/{self.name}"
+
+    def __str__(self) -> str:
+        return self.place
+
+    def __repr__(self) -> str:
+        return f"RasterFile({self.place})"
 
     def __fspath__(self) -> str:
         return str(self.store.path(self.record) / self.name)
@@ -55,6 +62,8 @@ class RasterFile(os.PathLike[str]):
 
 
 def raster_files(store: TileStore, record: OutputRecord) -> list[RasterFile]:
-    """The GeoTIFFs directly in an output, by name."""
-    names = (PurePosixPath(key) for key in store.store.keys(record.attempt))
-    return [RasterFile(store, record, path.name) for path in names if path.suffix in (".tif", ".tiff")]
+    """The GeoTIFFs directly in an output, by name. One whose files are gone, or were retired, is a StoreError."""
+    names = [PurePosixPath(key) for key in store.store.keys(record.attempt)]
+    if not names:
+        store.blocks(record)  # tells why
+    return [RasterFile(store, record, path.name) for path in names if path.suffix in TIFF_ENDINGS]

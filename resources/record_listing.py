@@ -9,11 +9,12 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from eo_assets.errors import StorageRefused
+from resources.local_folder import LocalFolder
 from resources.object_store import ObjectStore
 from resources.output_record import OutputRecord
 
@@ -26,6 +27,10 @@ READERS = 16
 
 WORTH_KEEPING = 100
 """An index is written when it would save the next reader at least so many records."""
+
+
+Records = dict[str, tuple[str, bytes]]
+"""Versions and bytes of objects by their names."""
 
 
 @dataclass(slots=True)
@@ -52,21 +57,38 @@ class ListedRecords:
 
 def listed(store: ObjectStore, folder: str) -> dict[str, bytes]:
     """All objects of a folder of records by name, those of a known version from the index."""
-    versions = store.versions(folder)
-    known = _read_index(store, folder)
-    found = {name: data for name, (version, data) in known.items() if versions.get(name) == version}
-    changed = [name for name in versions if name not in found]
-    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
-        read = zip(changed, pool.map(lambda name: store.get(f"{folder}/{name}"), changed))
-        found |= {name: data for name, data in read if data is not None}
-    if len(changed) >= WORTH_KEEPING:
+    versions, place = store.versions(folder), store.place(folder)
+    own = _current(_REMEMBERED.get(place, {}), versions)
+    found = own if len(own) == len(versions) else {**_current(_read_index(store, folder), versions), **own}
+    changed = [f"{folder}/{name}" for name in versions if name not in found]
+    own |= {key.rpartition("/")[2]: data for key, data in read_together(store, changed).items()}
+    found |= own
+    if len(own) >= WORTH_KEEPING:
         kept = {name: (versions[name], data.decode(errors="replace")) for name, data in found.items()}
         with contextlib.suppress(StorageRefused):  # whoever may only read has no index, and no less of an answer
             store.put(f"{folder}/{INDEX}", json.dumps(kept).encode())
+            _REMEMBERED.pop(place, None)
+    elif not isinstance(store, LocalFolder):
+        _REMEMBERED[place] = {name: (versions[name], data) for name, data in own.items()}
     return found
 
 
-def _read_index(store: ObjectStore, folder: str) -> dict[str, tuple[str, bytes]]:
+def read_together(store: ObjectStore, keys: Iterable[str]) -> dict[str, bytes]:
+    """Small objects by their keys, many at a time, without those that are gone."""
+    wanted = list(keys)
+    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+        return {key: data for key, data in zip(wanted, pool.map(store.get, wanted)) if data is not None}
+
+
+_REMEMBERED: dict[str, Records] = {}
+"""What this process has read of each folder of records in a bucket and no index has: a run lists them many times."""
+
+
+def _current(known: Records, versions: Mapping[str, str]) -> dict[str, bytes]:
+    return {name: data for name, (version, data) in known.items() if versions.get(name) == version}
+
+
+def _read_index(store: ObjectStore, folder: str) -> Records:
     data = store.get(f"{folder}/{INDEX}")
     try:
         return {name: (version, text.encode()) for name, (version, text) in json.loads(data or b"{}").items()}

@@ -45,5 +45,5 @@ def lost(store: TileStore, record: OutputRecord, told: str) -> StoreError:
     setting = f"storage.retention.{record.stage}"
     return StoreError(
         f"{record.stage} of {record.key}: its pixels were retired on {live.retired} ({setting}); a run makes them "
-        f"again where something needs them: --only {record.stage}, or set {setting} to keep first"
+        f"again where something needs them, and what was bought --rebuy {record.key} quotes and buys again"
     )

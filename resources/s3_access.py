@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+PATIENCE_VARIABLE = "EO_ASSETS_S3_PATIENCE_SECONDS"
+"""How long a request to a bucket is tried again; a minute and a half unless it is set."""
+
 
 @dataclass(frozen=True, slots=True)
 class S3Access:

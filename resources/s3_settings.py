@@ -13,6 +13,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from eo_assets.errors import StorageRefused
+from resources.core_dumps import forbid_core_dumps
 from resources.s3_access import S3Access
 
 FALLBACK_REGION = "us-east-1"
@@ -68,8 +69,13 @@ def settings(access: S3Access) -> S3Settings:
 
 
 def credentials(access: S3Access) -> Credentials:
-    """Credentials of the AWS chain or of the named profile. None found is a StorageRefused."""
+    """Credentials of the AWS chain or of the named profile. None found is a StorageRefused.
+
+    A process that holds them leaves no core dump from here on, whoever started it.
+    """
     import botocore.exceptions
+
+    forbid_core_dumps()
 
     try:
         found = _session(access.profile).get_credentials()
@@ -144,10 +150,16 @@ def _no_profile(access: S3Access) -> StorageRefused:
 def _checked(endpoint: str | None) -> str | None:
     if endpoint is None:
         return None
+    # Not the address itself: what is no address may hold a password.
+    named = "the S3 endpoint (storage.s3.endpoint, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL)"
+    if not endpoint.lower().startswith(("http://", "https://")):
+        raise StorageRefused(f"{named} does not begin with http:// or https://; {_WRITTEN}")
     url = urlsplit(endpoint)
-    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None or url.query:
+    if not url.hostname or url.username is not None or url.query:
         raise StorageRefused(
-            f"the S3 endpoint (storage.s3.endpoint or AWS_ENDPOINT_URL_S3), {url.scheme or 'no scheme'}://"
-            f"{url.hostname or ''}, is no plain address; write it as https://host or http://host:port"
+            f"{named}, of {url.hostname or 'no host'}, holds more or less than a server's address; {_WRITTEN}"
         )
     return endpoint.rstrip("/")
+
+
+_WRITTEN = "write it whole, without user and password, for example http://127.0.0.1:8333 or https://s3.example.com"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eo_assets.core.spendings import Approval, Month, Spending, month_from_json
+from eo_assets.core.spendings import UNAUTHENTICATED, Approval, Month, Spending, month_from_json
 from eo_assets.errors import ApprovalNeeded, BudgetExceeded, StoreError
 from resources.object_store import ObjectStore
 
@@ -31,7 +31,7 @@ class Ledger:
     """The spendings of one project. `limit` holds for a calendar month (UTC); None: no limit.
 
     A spending stays in the month in which it was reserved, however late it is settled. `file` is the project file, for
-    messages.
+    messages, and so are `key`, the limit's key in it, and what is counted: its `unit`, shown with so many `decimals`.
     """
 
     store: ObjectStore
@@ -40,6 +40,9 @@ class Ledger:
     limit: float | None = None
     require_approval: bool = False
     now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
+    key: str = "budget.max_processing_units"
+    unit: str = "processing units"
+    decimals: int = 1
 
     def month(self) -> str:
         """The month that is spent in now, `2026-11`."""
@@ -120,7 +123,7 @@ class Ledger:
             self._update(name, actual=round(mine, 4), note=note)
             actual -= mine
 
-    def approve(self, units: float, user: str = "", identity: str = "") -> Approval:
+    def approve(self, units: float, user: str = "", identity: str = "", signed_in: str = UNAUTHENTICATED) -> Approval:
         """Record that `units` may be spent this month. The same `identity` is recorded once.
 
         Raises ApprovalNeeded for what is no figure above zero.
@@ -128,7 +131,7 @@ class Ledger:
         if not (math.isfinite(units) and units > 0):
             raise ApprovalNeeded(f"{units:g} is no number of processing units to approve; give a figure above zero")
         name = identity or f"approval-{self.now():%Y%m%dT%H%M%S%f}"
-        made = Approval(name, user or current_user(), self._timestamp(), units)
+        made = Approval(name, user or current_user(), self._timestamp(), units, signed_in)
 
         def change(month: Month) -> Month:
             known = any(approval.id == name for approval in month.approvals)
@@ -157,10 +160,10 @@ class Ledger:
         return mine.approval if mine and mine.approval in fitting else min(fitting, key=lambda name: fitting[name])
 
     def _over(self, estimate: float, counted: float, what: str, month: str) -> str:
-        before = f", {counted:,.1f} are spent or reserved already" if counted else ""
+        before = f", {counted:,.{self.decimals}f} are spent or reserved already" if counted else ""
         return (
-            f"{self.file}: budget.max_processing_units: {self.limit:g}: {what} would cost about {estimate:,.1f} "
-            f"processing units{before} in {month}; nothing was started for it. Raise the limit, or ask for "
+            f"{self.file}: {self.key}: {self.limit:g}: {what} would cost about {estimate:,.{self.decimals}f} "
+            f"{self.unit}{before} in {month}; nothing was started for it. Raise the limit, or ask for "
             "fewer tiles (-t)"
         )
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 
 from eo_assets.errors import StoreError
+from resources.local_folder import LocalFolder
 from resources.object_store import ObjectStore
 
 OWNER_FILE = "_owner.json"
+
+BELIEVED_S = 60
+"""For so long an owner that was read is believed."""
+
+_TRIED: set[ObjectStore] = set()
+"""Stores whose conditional puts this process has tried."""
 
 SETTING = dict.fromkeys(("aoi", "tile_grid", "cost_estimate"), "cache")
 """The key of storage.structure that sets a stage's folder, where it is not the stage's own name."""
@@ -28,13 +36,23 @@ def claim_folder(store: ObjectStore, folder: str, stage: str, project: str) -> N
             f"{store.place(folder)} belongs to {told}, not to {stage} of {project}; give "
             f"storage.structure.{SETTING.get(stage, stage)} another folder, for instance one with {{year}}"
         )
-    _check_conditions(store, key, claim)
+    if store not in _TRIED:
+        # Also where the claim was there: a project that was copied brings its own, and the server may be another.
+        store.check_conditions(key, claim)
+        _TRIED.add(store)
 
 
-@functools.lru_cache(maxsize=16)
-def _check_conditions(store: ObjectStore, key: str, claim: bytes) -> None:
-    """Once a process: a project that was copied brings its claims along, and the server may be another."""
-    store.check_conditions(key, claim)
+def claimed_lately(store: ObjectStore, folder: str, stage: str, project: str) -> None:
+    """The same, asked of a bucket once a minute: owners are written once, and each attempt would pay for a look."""
+    if isinstance(store, LocalFolder):
+        claim_folder(store, folder, stage, project)
+    else:
+        _claimed_in(store, folder, stage, project, int(time.monotonic() // BELIEVED_S))
+
+
+@functools.lru_cache(maxsize=64)
+def _claimed_in(store: ObjectStore, folder: str, stage: str, project: str, moment: int) -> None:
+    claim_folder(store, folder, stage, project)
 
 
 def owner_of(store: ObjectStore, folder: str) -> str | None:

@@ -9,10 +9,7 @@ from pathlib import Path
 from eo_assets.errors import StoreError
 from resources.local_folder import LocalFolder
 from resources.object_store import ObjectStore
-from resources.s3_access import AWS_CHAIN, S3Access
-
-PATIENCE_VARIABLE = "EO_ASSETS_S3_PATIENCE_SECONDS"
-"""How long a request to a bucket is tried again; a minute and a half unless it is set."""
+from resources.s3_access import AWS_CHAIN, PATIENCE_VARIABLE, S3Access
 
 
 def open_store(project_folder: str, access: S3Access = AWS_CHAIN, patience_s: float | None = None) -> ObjectStore:

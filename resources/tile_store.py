@@ -23,9 +23,9 @@ from resources.attempt_files import AttemptFiles, attempt_files, attempt_name
 from resources.object_folder import ObjectFolder
 from resources.object_store import ObjectStore, checksum, size_of
 from resources.output_record import OutputRecord, parsed, serialized
-from resources.record_listing import listed
+from resources.record_listing import listed, read_together
 from resources.retiring import lost
-from resources.stage_folders import claim_folder, owner_of
+from resources.stage_folders import claim_folder, claimed_lately, owner_of
 
 GRACE_SECONDS = 3600.0
 """How long a superseded attempt, or one that nobody finished, is kept for readers and writers that still use it."""
@@ -100,9 +100,16 @@ class TileStore:
         """One small file of the live attempt, without the others; None where it has none of that name."""
         return self.store.get(f"{record.attempt}/{name}")
 
+    def text(self, record: OutputRecord, name: str) -> str:
+        """The same, of a file that an output of this kind always has."""
+        data = self.file(record, name)
+        if data is None:
+            raise lost(self, record, f"{self.place(record)}/{name} is gone; make it anew: --only {record.stage}")
+        return data.decode()
+
     def there(self, record: OutputRecord) -> bool:
         """Does the live attempt exist?"""
-        return self.store.exists(record.attempt)
+        return self.files.there(record.attempt)
 
     def forget(self, *outputs: str) -> None:
         """Give back the room of copies on this machine: nobody here needs these outputs any more."""
@@ -158,13 +165,14 @@ class TileStore:
         """The record of an output that must exist."""
         record = self.record(stage, key)
         if record is None:
-            raise StoreError(f"{stage} of {key} has not been made yet; run it first: --only {stage}")
+            what = stage if stage == key else f"{stage} of {key}"
+            raise StoreError(f"{what} has not been made yet; run it first: --only {stage}")
         return record
 
     @contextlib.contextmanager
     def attempt(self, stage: str, key: str) -> Iterator[Attempt]:
         """A new attempt folder; whatever ends the block without a commit removes it."""
-        self.claim(stage)
+        self._claimed(stage)
         name = f"{self.folder(stage)}/{key}/{attempt_name()}"
         attempt = Attempt(Path(), name, self._replaceable(stage, key))
         try:
@@ -232,19 +240,22 @@ class TileStore:
 
     def failures(self, stage: str) -> dict[str, str]:
         """Why outputs could not be made when they were last tried, by key; a later commit forgets."""
-        keys = (Path(key).stem for key in self.store.keys(f"{self.folder(stage)}/_failures"))
-        found = {key: self.store.get(self._failure_key(stage, key)) for key in keys}
-        return {key: json.loads(data)["reason"] for key, data in found.items() if data is not None}
+        found = read_together(self.store, self.store.keys(f"{self.folder(stage)}/_failures"))
+        return {Path(key).stem: json.loads(data)["reason"] for key, data in found.items()}
 
     def delivered(self, stage: str, key: str, folder: str) -> Attempt:
         """An attempt that was written by somebody else, the service: committed where it lies."""
-        self.claim(stage)
+        self._claimed(stage)
         self.files.forget([key])  # until it is committed it may be delivered anew
         return Attempt(self.files.path(folder), folder, self._replaceable(stage, key))
 
     def claim(self, stage: str) -> None:
         """Take the stage's folder for this project; a folder that another project owns is a StoreError."""
         claim_folder(self.store, self.folder(stage), stage, self.owners.get(stage, self.project))
+
+    def _claimed(self, stage: str) -> None:
+        """The same for one of many tiles: what was found a moment ago is not asked for again."""
+        claimed_lately(self.store, self.folder(stage), stage, self.owners.get(stage, self.project))
 
     def owner(self, stage: str) -> str | None:
         """Who the stage's folder belongs to, as it says itself; None where it was never claimed, or says nothing."""

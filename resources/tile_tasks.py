@@ -11,25 +11,24 @@ import contextlib
 import heapq
 import itertools
 import logging
-import math
-import random
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, Generic, Protocol
 
 from eo_assets.errors import TransientError
+from resources.cluster_size import ClusterSize, WorkerNeeds, capped, cluster_size
+from resources.node_types import NodeTypes, node_types
+from resources.run_usage import RunUsage
 from resources.task_faults import Fault, fault_of, told
-
-Work = TypeVar("Work")
-Result = TypeVar("Result")
+from resources.task_limits import TaskLimits
+from resources.tile_tries import Finished, Result, Try, Work, name_of
 
 TURN_SECONDS = 0.5
 """How long the driver waits for a tile before it looks around: for overruns, for Ray itself, for progress."""
 
 COUNT_SECONDS = 10.0
-"""How often the cluster is asked how large it is now."""
+"""How often the cluster is asked how large it is now, and which of its nodes are lost."""
 
 ANSWER_SECONDS = 60.0
 """How long a result that has been announced may take to arrive: it is a few hundred bytes."""
@@ -49,41 +48,6 @@ LEAST_MEMORY = 512 << 20
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerNeeds:
-    """What one tile's walk needs of a worker."""
-
-    cpus: float = 1.0
-    memory_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class TaskLimits:
-    """How often a tile is tried, how long a try may take from its start on a worker, and the wait before the second."""
-
-    tries: int = 3
-    timeout_s: float = 3600.0
-    backoff_s: float = 2.0
-    longest_backoff_s: float = 120.0
-
-    def backoff(self, faults: int) -> float:
-        """Seconds until the next try: doubled with every fault, and spread, so that tiles don't come back in step."""
-        longest = min(self.longest_backoff_s, self.backoff_s * 2.0 ** (faults - 1))
-        return longest * random.uniform(0.5, 1.0)
-
-
-DEFAULT_LIMITS = TaskLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class Finished(Generic[Work, Result]):
-    """One tile's walk: its result, or why there is none after all tries."""
-
-    work: Work
-    result: Result | None
-    error: str = ""
-
-
 class Cluster(Protocol):
     """What the tasks ask of the place where they run."""
 
@@ -92,17 +56,6 @@ class Cluster(Protocol):
     def connect(self) -> Any: ...
     def lost(self) -> str: ...
     def restart(self) -> Any: ...
-
-
-@dataclass(slots=True)
-class _Try(Generic[Work]):
-    """A tile on its way: what it met so far, and since when it runs."""
-
-    work: Work
-    needs: WorkerNeeds
-    faults: list[Fault] = field(default_factory=list)
-    ends_at: float | None = None
-    stopping: bool = False
 
 
 class TileTasks(Generic[Work, Result]):
@@ -114,15 +67,19 @@ class TileTasks(Generic[Work, Result]):
         function: Callable[[Work], Result],
         needs: Callable[[Work], WorkerNeeds],
         limits: TaskLimits,
+        usage: RunUsage | None = None,
     ) -> None:
         self._cluster, self._function, self._needs, self._limits = cluster, function, needs, limits
+        self._usage = usage or RunUsage()
         self._ray: Any = None
-        self._submit: Callable[[_Try[Work]], Any]
-        self._running: dict[Any, _Try[Work]] = {}
-        self._waiting: list[tuple[float, int, _Try[Work]]] = []
+        self._submit: Callable[[Try[Work]], Any]
+        self._running: dict[Any, Try[Work]] = {}
+        self._waiting: list[tuple[float, int, Try[Work]]] = []
         self._order = itertools.count()
-        self._slots, self._counted, self._restarts = 1, 0.0, 0
+        self._known, self._size = NodeTypes(), ClusterSize(WorkerNeeds(), 0, NodeTypes())
+        self._counted, self._restarts = 0.0, 0
         self._exhausted = False
+        self._dead: set[str] = set()
 
     def run(self, work: Iterator[Work | None]) -> Generator[Finished[Work, Result] | None]:
         """Yield each item as it finishes, in any order, and None when time passes without one.
@@ -131,14 +88,15 @@ class TileTasks(Generic[Work, Result]):
         """
         try:
             while True:
-                self._fill(work)
+                yield from self._fill(work)
                 if not (self._running or self._waiting) and self._exhausted:
                     return
                 yield from self._turn()
         finally:
             self._stop()
 
-    def _fill(self, work: Iterator[Work | None]) -> None:
+    def _fill(self, work: Iterator[Work | None]) -> Iterator[Finished[Work, Result]]:
+        """Hand out what there is room for, and tell of what no machine of the cluster could ever do."""
         while len(self._running) < self._slots:
             now = time.monotonic()
             if self._waiting and self._waiting[0][0] <= now:
@@ -151,25 +109,36 @@ class TileTasks(Generic[Work, Result]):
                 return
             if item is _END:
                 self._exhausted = True
+                continue
+            tile = Try(item, self._needs(item))
+            if reason := self._joined().too_small(tile.needs):
+                yield Finished(item, None, reason)
             else:
-                self._hand_out(_Try(item, self._needs(item)))
+                self._hand_out(tile)
 
-    def _hand_out(self, tile: _Try[Work]) -> None:
+    @property
+    def _slots(self) -> int:
+        return self._size.slots if self._ray is not None else 1
+
+    def _joined(self) -> ClusterSize:
+        """The cluster, joined by now."""
         if self._ray is None:
             self._open(self._cluster.connect())
-        elif time.monotonic() - self._counted > COUNT_SECONDS and not self._cluster.lost():
-            self._count()
-        tile.ends_at, tile.stopping = None, False
+        return self._size
+
+    def _hand_out(self, tile: Try[Work]) -> None:
+        tile.ends_at, tile.stopping, tile.node = None, False, ""
         self._running[self._submit(tile)] = tile
 
     def _open(self, ray: Any) -> None:
         function = self._function
 
-        def call(item: Work) -> Iterator[Result | None]:
+        def call(item: Work) -> Iterator[Result | str]:
             from resources.core_dumps import forbid_core_dumps
+            from resources.worker_node import worker_node
 
             forbid_core_dumps()
-            yield None  # it has started on a worker
+            yield worker_node()["ray_node"]  # it has started there
             yield function(item)
 
         # A function in a function travels by value, once, with what it holds: by name, it would make every worker
@@ -177,16 +146,22 @@ class TileTasks(Generic[Work, Result]):
         # raylet that has died is ended by Ray without a word.
         task = ray.remote(max_retries=0, num_returns="streaming")(call)
 
-        def submit(tile: _Try[Work]) -> Any:
-            held = capped(tile.needs, self._largest)
+        def submit(tile: Try[Work]) -> Any:
+            held = capped(tile.needs, self._size.largest)
             return task.options(num_cpus=held.cpus, memory=held.memory_bytes or None).remote(tile.work)
 
         self._ray, self._submit = ray, submit
+        here = ray.get_runtime_context()
+        self._known = node_types(here.gcs_address)
+        self._usage.worked_on(here.get_node_id())
         self._count()
+        if self._size.empty:
+            _log.warning("%s: no worker is up, and what could be started is not known: tiles wait", self._cluster.name)
 
     def _count(self) -> None:
         """How large the cluster is now: it may grow and shrink while the run lasts."""
-        self._largest, self._slots = _largest_node(self._ray), _in_flight(self._ray)
+        self._size = cluster_size(self._ray, self._known)
+        self._usage.saw(self._ray.nodes())
         self._counted = time.monotonic()
 
     def _turn(self) -> Iterator[Finished[Work, Result] | None]:
@@ -199,7 +174,11 @@ class TileTasks(Generic[Work, Result]):
         if reason := self._cluster.lost():
             self._begin_anew(reason)
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=TURN_SECONDS)
-        finished = [told for told in map(self._heard, done) if told is not None]
+        heard = list(map(self._heard, done))
+        if time.monotonic() - self._counted > COUNT_SECONDS and not self._cluster.lost():
+            self._count()
+            heard += self._lost_with_their_nodes()
+        finished = [told for told in heard if told is not None]
         self._end_overruns()
         yield from finished or (None,)
 
@@ -215,14 +194,40 @@ class TileTasks(Generic[Work, Result]):
             del self._running[task]
             return self._failed(tile, Fault("passing", "its task ended without an answer"))
         if tile.ends_at is None:
-            tile.ends_at = time.monotonic() + self._limits.timeout_s
+            tile.ends_at, tile.node = time.monotonic() + self._limits.timeout_s, answer
+            self._usage.worked_on(answer)
             return None
         del self._running[task]
+        self._ended(tile)
         self._restarts = 0
         return Finished(tile.work, answer)
 
-    def _failed(self, tile: _Try[Work], fault: Fault) -> Finished[Work, Result] | None:
+    def _lost_with_their_nodes(self) -> list[Finished[Work, Result] | None]:
+        """Give up waiting for tiles of nodes that Ray has given up.
+
+        Ray tells of a node that was switched off or cut off within a minute or two; of a task there it tells only when
+        a connection on which nothing comes any more has timed out, some minutes later. A task that has not said where
+        it starts may have been on its way there: it is taken back and handed out again, which is no fault of the tile.
+        """
+        dead = {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
+        fresh, self._dead = dead - self._dead, dead
+        lost = self._taken_back(lambda tile: tile.node in dead)
+        for tile in self._taken_back(lambda tile: not tile.node) if fresh else ():
+            self._hand_out(tile)
+        return [self._failed(tile, Fault("machine", "its machine was lost")) for tile in lost]
+
+    def _taken_back(self, which: Callable[[Try[Work]], bool]) -> list[Try[Work]]:
+        """End the tasks of some tiles in flight, and forget them."""
+        taken = {task: tile for task, tile in self._running.items() if which(tile)}
+        for task in taken:
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._ray.cancel(task, force=True)
+            del self._running[task]
+        return list(taken.values())
+
+    def _failed(self, tile: Try[Work], fault: Fault) -> Finished[Work, Result] | None:
         """Give a tile up, or let it wait for its next try."""
+        self._ended(tile, lost=fault.kind == "machine")
         tile.faults.append(fault)
         lost = sum(fault.kind == "machine" for fault in tile.faults)
         if fault.kind == "final" or len(tile.faults) - lost >= self._limits.tries or lost > LOST_MACHINES:
@@ -232,9 +237,16 @@ class TileTasks(Generic[Work, Result]):
             memory = 2 * max(tile.needs.memory_bytes, LEAST_MEMORY)
             tile.needs = replace(tile.needs, memory_bytes=memory)
         delay = self._limits.backoff(len(tile.faults))
-        _log.warning("%s: %s; tried again in %.0f s", _name(tile.work), fault.reason, delay)
+        _log.warning("%s: %s; tried again in %.0f s", name_of(tile.work), fault.reason, delay)
         heapq.heappush(self._waiting, (time.monotonic() + delay, next(self._order), tile))
         return None
+
+    def _ended(self, tile: Try[Work], *, lost: bool = False) -> None:
+        """Count a try, with the time that it held its CPUs; one that never began only if its machine was lost."""
+        if tile.ends_at is None and not lost:
+            return
+        seconds = 0.0 if tile.ends_at is None else time.monotonic() - tile.ends_at + self._limits.timeout_s
+        self._usage.ended(seconds * capped(tile.needs, self._size.largest).cpus, lost=lost)
 
     def _overrun(self) -> Fault:
         minutes = self._limits.timeout_s / 60
@@ -259,46 +271,26 @@ class TileTasks(Generic[Work, Result]):
                 f"{reason}, {self._restarts} times without a tile finished in between; run it again: "
                 "what is committed stays"
             )
-        _log.warning("%s; it is started again, and %d tiles are handed out again", reason, len(self._running))
-        tiles = list(self._running.values())
-        self._running.clear()
-        self._open(self._cluster.restart())
+        tiles, self._running = list(self._running.values()), {}
+        for tile in tiles:
+            self._ended(tile, lost=tile.ends_at is not None)
+        ray = self._cluster.restart()
+        _log.warning("%s; it is started again, and %d tiles are handed out again", reason, len(tiles))
+        self._open(ray)
         for tile in tiles:
             self._hand_out(tile)
 
     def _stop(self) -> None:
         """Kill the workers of what is in flight, and take back what is queued."""
-        tasks, self._running = self._running, {}
-        if tasks and not self._cluster.lost():
-            for task in tasks:
-                with contextlib.suppress(self._ray.exceptions.RayError):
-                    self._ray.cancel(task, force=True)
+        if self._ray is None:
+            return
+        for tile in self._running.values():
+            self._ended(tile)
+        if not self._cluster.lost():
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._usage.saw(self._ray.nodes())
+            self._taken_back(lambda tile: True)
+        self._running = {}
 
 
 _END: Any = object()
-
-
-def capped(needs: WorkerNeeds, node: WorkerNeeds) -> WorkerNeeds:
-    """What is asked of Ray: never more than the largest node has, or the tile would wait for ever.
-
-    Needs are estimates with room to spare; a tile that would have more than a whole node gets the whole node, alone.
-    """
-    return WorkerNeeds(min(needs.cpus, node.cpus), min(needs.memory_bytes, node.memory_bytes))
-
-
-def _largest_node(ray: Any) -> WorkerNeeds:
-    """The most CPUs and the most memory that any node of the cluster offers."""
-    offers = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    if not offers:  # a head that does no work, whose workers are yet to come: they are waited for
-        return WorkerNeeds(math.inf, sys.maxsize)
-    return WorkerNeeds(*(max(offer.get(kind, 0) for offer in offers) for kind in ("CPU", "memory")))
-
-
-def _in_flight(ray: Any) -> int:
-    """How many tiles are handed out at a time: two a CPU, so that none waits for the driver."""
-    return max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
-
-
-def _name(work: Any) -> str:
-    """What a log calls a work item: its tile, where it has one."""
-    return getattr(getattr(work, "tile", None), "name", None) or str(work)

@@ -1,4 +1,4 @@
-"""Features of a vector file for one tile, or all of them: GeoPackage, GeoJSON, whatever GDAL reads, and GeoParquet.
+"""Features of a vector file for one tile, or all of them: GeoPackage, GeoJSON, FlatGeobuf, shapefile and GeoParquet.
 
 Runs on workers. pyogrio and pyarrow are imported only when a file is read: pyogrio imports geopandas where that is
 installed, and few workers need either. The GDAL that pyogrio brings reads no Parquet.
@@ -22,6 +22,7 @@ from pyproj.exceptions import CRSError
 
 from eo_assets.core.tile import Tile
 from eo_assets.errors import TileError
+from resources.vector_kinds import DRIVERS, may_be_opened
 
 PARQUET = frozenset({".parquet", ".geoparquet", ".pq"})
 
@@ -91,8 +92,15 @@ def _read_gdal(path: Path, layer: str | None, columns: list[str], tile: Tile | N
 def _gdal_header(path: Path, layer: str | None, columns: Sequence[str]) -> CRS:
     import pyogrio
 
+    if not may_be_opened(path):
+        raise TileError(
+            f"{path} can't be read as a vector file: it is no GeoPackage, GeoJSON, FlatGeobuf or shapefile; export it "
+            "again as a GeoPackage"
+        )
     with _told(path, *_gdal_errors()):
         meta = pyogrio.read_info(path, layer=_layer(path, layer))
+        if meta["driver"] not in DRIVERS:
+            raise TileError(f"{path} is a {meta['driver']} file, which is not read; export it as a GeoPackage")
         _require(path, columns, list(meta["fields"]))
         return _known(path, CRS(meta["crs"]) if meta["crs"] else None)
 

@@ -20,6 +20,7 @@ from pyproj.exceptions import CRSError
 from shapely.errors import ShapelyError
 
 from eo_assets.errors import EoAssetsError
+from resources.vector_kinds import may_be_opened
 
 FORMATS = {".geojson": "GeoJSON", ".json": "GeoJSON", ".gpkg": "GPKG", ".fgb": "FlatGeobuf", ".shp": "ESRI Shapefile"}
 KINDS = "GeoJSON (.geojson, .json), GeoPackage (.gpkg), FlatGeobuf (.fgb) or shapefile (.shp)"
@@ -50,6 +51,8 @@ def read_layers(path: Path, error: type[EoAssetsError], columns: bool = False) -
         raise error(f"{path}: there is no such file: check the path")
     if path.stat().st_size == 0:
         raise error(f"{path}: the file is empty (0 bytes): copy or export it again")
+    if not may_be_opened(path):
+        raise error(f"{path}: can't be read as {driver}: its content is something else: export it again as {KINDS}")
     # GDAL warns of what the checks on the geometries refuse by name; as an error inside its handler a warning is lost.
     with warnings.catch_warnings(), np.errstate(invalid="ignore"):
         warnings.simplefilter("ignore")

@@ -46,6 +46,10 @@ class FilesOfBucket:
         """Bytes in the bucket, from one listing."""
         return sum(found.size for found in self._listed(key))
 
+    def there(self, key: str) -> bool:
+        """One listing of its objects: none has its very key, and a server may show folders that are empty."""
+        return bool(self.store.under(key))
+
     def begin(self, key: str) -> Path:
         """A new folder in the scratch folder."""
         folder = self._copy(key)

@@ -13,7 +13,12 @@ import os
 import secrets
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from resources.s3_access import AWS_CHAIN, S3Access
+from resources.s3_settings import settings
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HOME_VARIABLE = "EO_ASSETS_HOME"
 _LOCK = ".lock"
 
@@ -25,15 +30,29 @@ def home() -> Path:
     return Path(named) if named else Path(cache) / "eo-assets"
 
 
-def local_home(place: str) -> Path:
-    """What a project keeps on this machine, by its place `s3://bucket/prefix`: its Dagster instance, its inputs."""
-    digest = hashlib.sha256(place.encode()).hexdigest()[:16]
+def local_home(place: str, endpoint: str | None = None) -> Path:
+    """What a project keeps on this machine, by its place `s3://bucket/prefix`: its Dagster instance, its inputs.
+
+    `endpoint` is the URL of a server that is not AWS: two servers may have buckets of one name.
+    """
+    digest = hashlib.sha256((_server(endpoint) + place).encode()).hexdigest()[:16]
     return home() / f"{place.rpartition('/')[2] or 'project'}-{digest}"
 
 
-def machine_folder(project_folder: str) -> Path:
-    """Where a project keeps what does not lie in a bucket: in its folder, or, of a bucket, on this machine."""
-    return local_home(project_folder) if "://" in project_folder else Path(project_folder)
+def _server(endpoint: str | None) -> str:
+    """Without the port on this machine itself: there it is often another one each time that a server starts."""
+    url = urlsplit(endpoint or "")
+    return f"{url.hostname} " if url.hostname in LOOPBACK else f"{url.netloc} " if endpoint else ""
+
+
+def machine_folder(project_folder: str, access: S3Access = AWS_CHAIN) -> Path:
+    """Where a project keeps what does not lie in a bucket: in its folder, or, of a bucket, on this machine.
+
+    An endpoint or a profile that can't be used is a StorageRefused.
+    """
+    if "://" not in project_folder:
+        return Path(project_folder)
+    return local_home(project_folder, settings(access).endpoint)
 
 
 def scratch(place: str) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,27 @@ def get_in_child(store: Bucket) -> None:
         store.get("a")
     except StorageRefused as error:
         os._exit(7 if "forked" in str(error) and "spawn" in str(error) else 8)
+
+
+def core_limits(store: Bucket, who: str, limits: Any) -> None:
+    before, _ = resource.getrlimit(resource.RLIMIT_CORE)
+    if who == "the store":
+        store.exists("a")
+    elif who == "GDAL":
+        from resources.gdal_s3 import gdal_options
+
+        gdal_options(store.connection.access)
+    else:
+        from resources.dagster_s3 import s3_resource
+
+        s3_resource(store.connection.access).get_client()
+    limits.put((before, resource.getrlimit(resource.RLIMIT_CORE)[0]))
+
+
+def upload_together(store: Bucket, files: list[Path], grown: Any) -> None:
+    store.put("small", b"")
+    store.delete("small")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with ThreadPoolExecutor(len(files)) as pool:
+        list(pool.map(lambda file: store.put_file(file.name, file), files))
+    grown.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)

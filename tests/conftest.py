@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 from pytest_socket import socket_allow_hosts
 
 from .loopback_guard import Guard, stand_guard
-from .loopback_supervisor import why_not
+from .loopback_supervisor import NAMESPACES, why_not
 
 SHARED = Path(__file__).parents[2] / "shared"
 GUARD = pytest.StashKey[Guard]()
 UNGUARDED = pytest.StashKey[str]()
-LOOPBACK = ["127.0.0.1", "::1", "localhost"]
+LOOPBACK = ["127.0.0.1", "::1", "localhost", str(NAMESPACES)]
+OURS = ("DAGSTER_HOME", "EO_ASSETS_RAY", "EO_ASSETS_S3_PATIENCE_SECONDS")
+"""What `eo-assets` sets in the environment of its own process, for the programs that it starts."""
+
 REMOTE_SERVICE = os.environ.get("EO_ASSETS_VERIFY_SERVICE", "local") != "local"
 """`make verify-sentinel-hub` on a real service leaves this machine; tests/contract limits it to the service's hosts."""
 
@@ -38,6 +42,23 @@ def pytest_runtest_setup() -> None:
     """Connections to anything but loopback and unix sockets raise SocketConnectBlockedError in the test's process."""
     if not REMOTE_SERVICE:
         socket_allow_hosts(LOOPBACK, allow_unix_socket=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    """A command that a test runs in this process leaves nothing in the environment of the tests after it.
+
+    The instance of a project in a bucket, left in DAGSTER_HOME, had later runs send their logs to that bucket.
+    """
+    before = {name: os.environ.get(name) for name in OURS}
+    try:
+        return (yield)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

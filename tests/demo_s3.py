@@ -42,8 +42,10 @@ def main() -> int:
     os.environ[HOME_VARIABLE] = str(folder / "machine")
     if failed := _made_locally(asked.imagery, asked.local.resolve()):
         return failed
+    _heading(f"2. An S3 server on this machine (SeaweedFS), its data in {folder / 'server'}")
     with seaweed(folder / "server") as server:
         server.make_bucket(BUCKET)
+        print(f"bucket {BUCKET} at {server.endpoint}, as long as this command runs")
         os.environ.update(server.environment())
         try:
             return _in_bucket(asked.imagery, folder, asked.local.resolve(), ui=asked.ui)
@@ -55,24 +57,31 @@ def main() -> int:
 
 def _in_bucket(imagery: Path, folder: Path, local: Path, *, ui: bool) -> int:
     project = folder / "project.yaml"
+    _heading(f"3. The same demo in {PROJECT_FOLDER}, by the project file {project}")
     project.write_text(f"extends: demo\nstorage: {{project_folder: {PROJECT_FOLDER}}}\n")
     prepare(imagery, PROJECT_FOLDER)
     if failed := _command("run", project):
         return failed
     bucket = Bucket.at(PROJECT_FOLDER)
-    print(f"\nin {PROJECT_FOLDER}:")
+    _heading(f"4. What lies in {PROJECT_FOLDER}, and both maps")
     for name, (objects, size) in _by_folder(bucket.under("")).items():
         print(f"  {name:20s} {objects:5d} objects {size / 1e6:9.2f} MB")
     equal = _compare(bucket, LocalFolder(local))
     if ui:
+        _heading("5. The UI, until Ctrl-C")
         _command("ui", project)
     else:
-        print(f"the server ends now; its data stay in {folder}. `make ui-s3` starts it with the UI")
+        print(f"\nthe server ends now; its data stay in {folder}. `make ui-s3` starts it with the UI")
     return 0 if equal else 1
+
+
+def _heading(text: str) -> None:
+    print(f"\n== {text}", flush=True)
 
 
 def _made_locally(imagery: Path, local: Path) -> int:
     """The demo of `make demo`, up to date."""
+    _heading(f"1. The demo in the folder {local}, to compare with")
     prepare(imagery, str(local))
     return subprocess.run([_program(), "run", "demo"], cwd=local.parent, check=False).returncode
 

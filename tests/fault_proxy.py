@@ -56,13 +56,15 @@ class Counted:
 class FaultProxy:
     """A running proxy; its faults may be changed while it runs."""
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, rewrite: Callable[[bytes], bytes] = bytes) -> None:
         url = urlsplit(upstream)
+        self._rewrite = rewrite
         self._upstream = (url.hostname or HOST, url.port or 80)
         self._listener = socket.create_server((HOST, 0))
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._met: dict[int, int] = {}
+        self._in_hand = 0
         self.counted = Counted()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -77,6 +79,14 @@ class FaultProxy:
             self._faults = list(faults)
             self._met = {}
             self.counted = Counted()
+
+    def settle(self, timeout_s: float = 60.0) -> None:
+        """Wait for what is held: a slow request reaches the server even when its client has died meanwhile."""
+        limit = time.monotonic() + timeout_s
+        while self._in_hand:
+            if time.monotonic() > limit:
+                raise TimeoutError(f"{self._in_hand} requests are still held after {timeout_s:g} s")
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Take no more requests."""
@@ -93,7 +103,7 @@ class FaultProxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with contextlib.suppress(OSError), client:
+        with contextlib.suppress(OSError), client, self._counted_in_hand():
             request = _read_request(client)
             if request is None:
                 return
@@ -103,13 +113,23 @@ class FaultProxy:
             elif fault is not None and not fault.forwarded and fault.how != "cut":
                 self._fail(client, fault)
                 return
-            answer = self._forward(request)
+            answer = self._forward(self._rewrite(request))
             if fault is None or fault.how == "slow":
                 self._send(client, answer)
             elif fault.how == "cut":
                 self._send(client, answer[: max(len(answer) - 1 - _body_size(answer) // 2, 0)])
             else:
                 self._fail(client, fault)
+
+    @contextlib.contextmanager
+    def _counted_in_hand(self) -> Iterator[None]:
+        with self._lock:
+            self._in_hand += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_hand -= 1
 
     def _next_fault(self, request: bytes) -> Fault | None:
         line = request.partition(b"\r\n")[0].decode("latin-1")
@@ -147,9 +167,9 @@ class FaultProxy:
 
 
 @contextlib.contextmanager
-def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
-    """A proxy before the server at this address."""
-    proxy = FaultProxy(upstream)
+def fault_proxy(upstream: str, rewrite: Callable[[bytes], bytes] = bytes) -> Iterator[FaultProxy]:
+    """A proxy before the server at this address, which gets each request as `rewrite` makes it."""
+    proxy = FaultProxy(upstream, rewrite)
     try:
         yield proxy
     finally:

@@ -44,6 +44,7 @@ PROBES = (
     Probe("2001:4860:4860::8888", DNS_PORT, True, "", "the same for IPv6"),
     Probe("169.254.169.254", 80, False, RAY_DASHBOARD, "Ray: in which cloud is this? Also with usage reports off"),
     Probe("", DNS_PORT, True, RAY_DASHBOARD, "the same, by the name metadata.google.internal"),
+    Probe("", DNS_PORT, False, RAY_DASHBOARD, "the same, asked by TCP when UDP is not answered"),
 )
 
 

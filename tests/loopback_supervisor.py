@@ -19,9 +19,12 @@ import struct
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from pathlib import Path
 from typing import Any, NoReturn
+
+NAMESPACES = IPv4Network("10.77.0.0/24")
+"""The network of machines that are namespaces of this one: tests/simulation/namespaces.py."""
 
 DNS_PORT = 53
 _AUDIT_ARCH, _CONNECT, _SENDTO, _SECCOMP = {
@@ -180,8 +183,9 @@ def _destination(raw: bytes) -> tuple[IPv4Address | IPv6Address, int] | None:
 
 
 def _stays_here(address: IPv4Address | IPv6Address, own: frozenset[str]) -> bool:
-    """Loopback, this machine's own addresses (which go over loopback too), and 0.0.0.0, which stands for it."""
-    return address.is_loopback or address.is_unspecified or str(address) in own
+    """Loopback, this machine's own addresses (which go over loopback too), 0.0.0.0, which stands for it, and what
+    tests make of network namespaces."""
+    return address.is_loopback or address.is_unspecified or str(address) in own or address in NAMESPACES
 
 
 def _own_addresses() -> frozenset[str]:

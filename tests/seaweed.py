@@ -62,7 +62,8 @@ class Key:
 
 
 def _new_key(name: str) -> Key:
-    return Key(f"{name}{secrets.token_hex(6)}".upper(), secrets.token_hex(20))
+    # With what AWS's own have too, and what looks different in a URL.
+    return Key(f"{name}{secrets.token_hex(6)}".upper(), f"MARKED/SECRET+{secrets.token_hex(20)}")
 
 
 @dataclass

@@ -134,7 +134,7 @@ def _known(store: TileStore) -> dict[str, Any]:
     if told is not None:
         return dict(json.loads(told))
     previous = store.record(ASSET, ASSET)
-    return {} if previous is None else dict(json.loads((store.path(previous) / COLLECTION_FILE).read_text()))
+    return {} if previous is None else dict(json.loads(store.text(previous, COLLECTION_FILE)))
 
 
 def _published_key(store: TileStore) -> str:
@@ -164,6 +164,7 @@ def _maps(loaded: LoadedProject, store: TileStore) -> dict[str, OutputRecord]:
 
 def _cover(folder: Path, area: shapely.Geometry | None) -> dict[str, Any] | None:
     """What of a map is shown, as GeoJSON in the map's CRS: its bounds, cut by the area; None where that is nothing."""
+    # Of a copy: GDAL takes a body that was cut off on its way from a bucket for whole, and reads no CRS.
     with rasterio.open(next(folder.glob("*.tiff"))) as tiff:
         epsg = int(tiff.crs.to_epsg())
         cover = cover_of(area, epsg, Bounds(*tiff.bounds), tiff.res[0])

@@ -22,6 +22,7 @@ from resources.batch_desk import Delivery, Desk, Polling, Wanted
 from resources.batch_jobs import deliveries
 from resources.batch_orders import OPEN, OrderBook
 from resources.deployments import probe_delivery
+from resources.signed_in import signed_in
 from resources.spending import Ledger
 
 APPROVAL_TAG = "eo-assets/approve"
@@ -41,13 +42,17 @@ def project_ledger(loaded: LoadedProject) -> Ledger:
     )
 
 
-def approve_by_tag(ledger: Ledger, run: dg.DagsterRun) -> None:
-    """Take up the approval that a run brings along, once: a run that is tried again brings the same one along."""
+def approve_by_tag(ledger: Ledger, run: dg.DagsterRun, instance: dg.DagsterInstance) -> None:
+    """Take up the approval that a run brings along, once: a run that is tried again brings the same one along.
+
+    It is recorded with the name that the run claims, and with who was signed in when it was launched.
+    """
     figure = run.tags.get(APPROVAL_TAG)
     if figure is None:
         return
     try:
-        ledger.approve(float(figure), run.tags.get(USER_TAG, ""), f"run-{run.root_run_id or run.run_id}")
+        who = signed_in(instance, run)
+        ledger.approve(float(figure), run.tags.get(USER_TAG, ""), f"run-{run.root_run_id or run.run_id}", who)
     except (ValueError, ApprovalNeeded):
         told = f"run tag {APPROVAL_TAG}: {figure!r} is no number of processing units above zero"
         raise dg.Failure(told, allow_retries=False) from None

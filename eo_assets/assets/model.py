@@ -15,21 +15,30 @@ from eo_assets.assets.reused_model import check_model_fits, reused_model
 from eo_assets.assets.shared_outputs import Wanted, ensure, live_record
 from eo_assets.assets.training_data import BLOCK_IDS, COLUMNS_FILE, TILES_FILE, WEIGHTS
 from eo_assets.core import model as modelling
+from eo_assets.core.ensemble.answers import Answers
+from eo_assets.core.ensemble.predictor import verified_predictor
 from eo_assets.core.recipe import recipe
 from eo_assets.project import LoadedProject
 from eo_assets.stages.features import FEATURES
-from eo_assets.stages.predictions import MODEL_FILE, SIGNATURE_FILE
+from eo_assets.stages.predictions import (
+    ANSWERS_FILE,
+    EVALUATOR,
+    METRICS_FILE,
+    MODEL_FILE,
+    SIGNATURE_FILE,
+    load_booster,
+)
 from eo_assets.stages.signature import expected_signature, feature_names, offset_handling
 from resources.object_store import checksum
 from resources.output_record import OutputRecord
 from resources.tile_store import TileStore
 
-METRICS_FILE, CARD_FILE = "metrics.json", "model_card.md"
+CARD_FILE = "model_card.md"
 
 
 def read_metrics(store: TileStore, record: OutputRecord) -> dict[str, Any]:
     """Scores and importances of a committed model."""
-    metrics: dict[str, Any] = json.loads((store.path(record) / METRICS_FILE).read_text())
+    metrics: dict[str, Any] = json.loads(store.text(record, METRICS_FILE))
     return metrics
 
 
@@ -57,7 +66,7 @@ def make_model(loaded: LoadedProject, store: TileStore) -> OutputRecord:
 
 def _write_trained(loaded: LoadedProject, store: TileStore, folder: Path) -> dict[str, Any]:
     settings, samples = loaded.project.model, live_record(store, "training_data", "training_data")
-    source = store.path(samples)
+    source = store.intact(samples)
     columns = tuple(json.loads((source / COLUMNS_FILE).read_text()))
     weights = np.load(source / f"{WEIGHTS}.npy") if (source / f"{WEIGHTS}.npy").exists() else None
     features = np.load(source / f"{FEATURES}.npy", mmap_mode="r")
@@ -68,8 +77,9 @@ def _write_trained(loaded: LoadedProject, store: TileStore, folder: Path) -> dic
     signature = expected_signature(loaded.project, columns, trained.classes)
     (folder / MODEL_FILE).write_text(modelling.model_text(trained.booster))
     (folder / SIGNATURE_FILE).write_text(json.dumps(signature.as_json(), indent=1))
-    metrics = {"scores": trained.metrics, "importances": trained.importances}
+    metrics = {"scores": trained.metrics, "importances": trained.importances, EVALUATOR: trained.evaluator}
     (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=1))
+    _write_answers(folder, trained.answers)
     tiles = json.loads((source / TILES_FILE).read_text())
     dark, _ = darkness_of(store, set(tiles))
     trained_on = {"training_data": samples.digest, "tiles": tiles, **({DARK: dark} if dark else {})}
@@ -79,6 +89,7 @@ def _write_trained(loaded: LoadedProject, store: TileStore, folder: Path) -> dic
         "samples": samples.numbers["samples"],
         "trained_on_tiles": len(tiles),
         "columns": len(columns),
+        EVALUATOR: trained.evaluator,
         **_headline(trained),
     }
 
@@ -91,8 +102,16 @@ def _write_reused(loaded: LoadedProject, store: TileStore, folder: Path) -> dict
     for beside in (TRAINED_ON_FILE, CARD_FILE):
         if (file := source.model.with_name(beside)).is_file():
             shutil.copyfile(file, folder / beside)
-    (folder / METRICS_FILE).write_text(json.dumps({"scores": {}, "importances": {}}))
-    return {key: value for key, value in source.told.items() if key.startswith("source")}
+    predictor = verified_predictor(load_booster(folder))
+    (folder / METRICS_FILE).write_text(json.dumps({"scores": {}, "importances": {}, EVALUATOR: predictor.told}))
+    _write_answers(folder, predictor.answers())
+    told = {key: value for key, value in source.told.items() if key.startswith("source")}
+    return {**told, EVALUATOR: predictor.told}
+
+
+def _write_answers(folder: Path, answers: Answers | None) -> None:
+    if answers is not None:
+        (folder / ANSWERS_FILE).write_bytes(answers.as_bytes())
 
 
 def _headline(trained: modelling.TrainedModel) -> dict[str, float]:

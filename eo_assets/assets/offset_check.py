@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -51,9 +50,9 @@ def darkness_of(store: TileStore, tiles: Collection[str] | None = None) -> tuple
 def trained_darkness(store: TileStore) -> Darkness:
     """Of the tiles that the committed model was trained on; empty where nobody has written it down."""
     record = store.record("model", "model")
-    file = Path() if record is None else store.path(record) / TRAINED_ON_FILE
+    said = None if record is None else store.file(record, TRAINED_ON_FILE)
     try:
-        found: Any = json.loads(file.read_text()).get(DARK, {}) if file.is_file() else {}
+        found: Any = json.loads(said or b"{}").get(DARK, {})
     except (ValueError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}

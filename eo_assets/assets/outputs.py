@@ -12,13 +12,18 @@ from eo_assets.stages.quicklooks import OBSERVATIONS_PICTURE, QUICKLOOK
 from resources.output_record import OutputRecord
 from resources.tile_store import TileStore
 
-PICTURES = {"quicklook": QUICKLOOK, "observations_picture": OBSERVATIONS_PICTURE}
+PICTURES = {
+    "quicklook": (QUICKLOOK, frozenset({"reference", "eopatches", "features", "predictions", "maps"})),
+    "observations_picture": (OBSERVATIONS_PICTURE, frozenset({"features"})),
+}
+"""The file of each picture and the stages that draw it: the others are not asked for: a look has its price."""
 
 
 def metadata_of(store: TileStore, record: OutputRecord, *, picture: bool = True) -> dict[str, Any]:
     """A record's numbers, place and recipe; its pictures inline where it has some."""
     numbers = {name: shown(value) for name, value in record.numbers.items()}
-    drawings = {name: store.file(record, file) for name, file in PICTURES.items() if picture}
+    drawn = {name: file for name, (file, stages) in PICTURES.items() if picture and record.stage in stages}
+    drawings = {name: store.file(record, file) for name, file in drawn.items()}
     said: dict[str, Any] = {
         **{name: inline_picture(png, record.stage) for name, png in drawings.items() if png is not None},
         **numbers,

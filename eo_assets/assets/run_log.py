@@ -12,8 +12,7 @@ import dagster as dg
 from eo_assets.assets.alive import show_alive
 from eo_assets.errors import EoAssetsError
 from eo_assets.project import LoadedProject
-from eo_assets.stages.build import in_bucket, project_store
-from resources.workspaces import machine_folder
+from eo_assets.stages.build import in_bucket, machine_home, project_store
 
 RUN_TAG = "eo-assets/run"
 """Runs that belong together carry one name in this tag; a run without it is named by its Dagster id."""
@@ -24,7 +23,7 @@ LOGGERS = ("eo_assets", "resources")
 
 def log_folder(loaded: LoadedProject, run: str) -> Path:
     """Where the log and the report of a run are written."""
-    return machine_folder(loaded.project_folder) / _key(loaded, run)
+    return machine_home(loaded) / _key(loaded, run)
 
 
 def log_place(loaded: LoadedProject, run: str, name: str) -> str:

@@ -136,10 +136,11 @@ def known_outcomes(walk: Walk, plan: TilePlan, stages: Sequence[str]) -> Iterato
 def needs(walk: Walk, work: TileWork, made_again: Sequence[str] = ()) -> WorkerNeeds:
     """The CPUs and memory of the hungriest stage of a tile's walk, those that it makes again among them."""
     stages = walk.selected([*work.stages, *made_again])
-    return WorkerNeeds(
-        cpus=max((stage.cpus for stage in stages), default=0.0),
-        memory_bytes=max((stage.memory_bytes(work.tile) for stage in stages), default=0),
-    )
+    if not stages:
+        return WorkerNeeds(0.0)
+    cpus, cpus_of = max((stage.cpus, stage.name) for stage in stages)
+    memory, memory_of = max((stage.memory_bytes(work.tile), stage.name) for stage in stages)
+    return WorkerNeeds(cpus, memory, cpus_of, memory_of)
 
 
 def _work(plan: TilePlan, stages: Sequence[str], order: OrderImagery, undelivered: dict[str, str]) -> Work:

@@ -6,7 +6,8 @@ A bad tile is failed and never stamped; every other tile flows on.
 import functools
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import dagster as dg
 from pydantic import Field
@@ -15,6 +16,8 @@ from eo_assets.assets.area import check_excluded_tiles, tiles_of
 from eo_assets.assets.backfills import backfilled
 from eo_assets.assets.event_log import held_open
 from eo_assets.assets.imagery import approve_by_tag, order_imagery, project_ledger, unplaced
+from eo_assets.assets.machine_spending import machine_spending, on_cluster, require_machines
+from eo_assets.assets.machine_use import tell_use
 from eo_assets.assets.offset_check import offset_of_predictions, offset_spec
 from eo_assets.assets.progress import Progress
 from eo_assets.assets.quotes import quote
@@ -32,6 +35,7 @@ from eo_assets.project import LoadedProject
 from eo_assets.stages.build import TILE_STAGES, check_labels, tile_walk
 from eo_assets.stages.walk import StageOutcome, Walk
 from resources.ray_cluster import RayCluster
+from resources.run_usage import RunUsage
 from resources.service_calls import counted_calls
 from resources.sweeping import sweep
 
@@ -61,6 +65,14 @@ class TileRunConfig(dg.Config):
     order_also: list[str] = Field([], description="tiles of later runs, ordered together: a request has a least price")
 
 
+@dataclass(slots=True)
+class TileRunUse:
+    """What a run takes of machines, counted while it goes on, and the US dollars that were estimated before."""
+
+    usage: RunUsage = field(default_factory=RunUsage)
+    estimated_usd: float | None = None
+
+
 def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
     """`tiffs`, `reference`, `eopatches`, `features`, `samples` and `predictions` of a project."""
     prefix = loaded.project.name
@@ -86,12 +98,13 @@ def tile_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         also = [*config.order_also, *backfilled(context.instance, context.run, dg.AssetKey([prefix, "tiffs"]))]
         log = held_open(context.instance, context.run.run_id)
         with run_log(loaded, context), log, TileEvents(context, walk, UPSTREAM) as events:
-            approve_by_tag(project_ledger(loaded), context.run)
-            outcomes = _outcomes(loaded, walk, context.partition_keys, also, stages, ray_cluster, progress)
+            approve_by_tag(project_ledger(loaded), context.run, context.instance)
+            use = TileRunUse()
+            outcomes = _outcomes(loaded, walk, context.partition_keys, also, stages, ray_cluster, progress, use)
             with counted_calls() as calls, closing(outcomes):  # closed at once, so that a cancelled run stops its tasks
                 for outcome in outcomes:
                     events.tell(outcome)
-            _tell_calls(context, calls)
+            _tell_run(context, calls, tell_use(context, loaded, use.usage, use.estimated_usd))
             # No output is yielded: what there is to stamp has been told tile by tile. And before leaving, which raises
             # for a tile that failed: the check is of those that are there.
             if context.selected_asset_check_keys:
@@ -120,6 +133,7 @@ def _outcomes(
     stages: list[str],
     ray: RayCluster,
     progress: Progress,
+    use: TileRunUse,
 ) -> Generator[StageOutcome]:
     for stage in walk.store.folders:
         walk.store.claim(stage)
@@ -139,7 +153,7 @@ def _outcomes(
     others = select(all_tiles, set(also) - set(keys)) if "tiffs" in stages and plan.to_order else []
     later = plan_tiles(walk, others, ["tiffs"])
     unlabelled = _unlabelled(walk, plan, stages)
-    ledger = project_ledger(loaded)
+    ledger, working = project_ledger(loaded), (*plan.ready, *plan.to_order)
     try:
         if (plan.to_order or unlabelled) and not loaded.project.model.trained_here:
             check_model_fits(loaded)
@@ -147,12 +161,18 @@ def _outcomes(
             check_labels(loaded)
         wanted = quote(loaded, {"tiffs": unplaced(walk, plan, later), "reference": unlabelled})
         ledger.require(wanted.total, f"this run ({len(tiles)} tiles)")
+        if on_cluster(loaded, ray):
+            require_machines(loaded, working, stages)
     except EoAssetsError:
         yield from known_outcomes(walk, plan, stages)  # what is done is done, whatever this run may not spend
         raise
-    with reference_spending(loaded, ledger, unlabelled) as labels:
+    with (
+        machine_spending(loaded, ray, working, stages, use.usage) as machines,
+        reference_spending(loaded, ledger, unlabelled) as labels,
+    ):
+        use.estimated_usd = machines.usd if machines else None
         progress.started(f"{loaded.project.name}: {', '.join(stages)}", len(tiles), len(stages))
-        map_tiles = functools.partial(ray.map_tiles, limits=task_limits(loaded))
+        map_tiles = functools.partial(ray.map_tiles, limits=task_limits(loaded), usage=use.usage)
         with closing(
             run_tiles(
                 walk, plan, stages, map_tiles, lambda wanted: order_imagery(loaded, walk, wanted, later, all_tiles)
@@ -174,11 +194,13 @@ def _unlabelled(walk: Walk, plan: TilePlan, stages: list[str]) -> list[Tile]:
     return [tile for tile in wanted if not walk.state(reference, tile).good]
 
 
-def _tell_calls(context: dg.AssetExecutionContext, calls: Mapping[str, float]) -> None:
-    """How the service answered the driver of the run: what was throttled, tried again, waited for."""
-    key = next((key for key in context.selected_asset_keys if key.path[-1] == "tiffs"), None)
-    if key is None or not calls["requests"]:
-        return
-    told = {name: round(count, 2) for name, count in calls.items()}
-    context.log_event(dg.AssetObservation(key, metadata=told))
-    context.log.info(f"calls to the service: {', '.join(f'{name} {count:g}' for name, count in told.items())}")
+def _tell_run(context: dg.AssetExecutionContext, calls: Mapping[str, float], used: Mapping[str, Any]) -> None:
+    """One observation a run: how the service answered its driver (throttled, tried again, waited for), and what it
+    took of machines."""
+    keys = {key.path[-1]: key for key in context.selected_asset_keys}
+    asked = {name: round(count, 2) for name, count in calls.items()} if calls["requests"] and "tiffs" in keys else {}
+    if asked:
+        context.log.info(f"calls to the service: {', '.join(f'{name} {count:g}' for name, count in asked.items())}")
+    if asked or used:
+        key = keys.get("tiffs") or max(keys.values(), key=lambda key: key.path)
+        context.log_event(dg.AssetObservation(key, metadata={**asked, **used}))

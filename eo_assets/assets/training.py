@@ -37,7 +37,7 @@ def training_assets(loaded: LoadedProject) -> list[dg.AssetsDefinition]:
         with run_log(loaded, context), noting_failure(store, "training_data", "training_data"):
             record = make_training_data(loaded, store)
             let_go_after(["training_data"], loaded, store, tiles_of(store))
-            tiles = set(json.loads((store.path(record) / TILES_FILE).read_text()))
+            tiles = set(json.loads(store.text(record, TILES_FILE)))
             return result(store, record, checks=[offset_of_training(loaded, store, tiles)])
 
     @dg.asset(

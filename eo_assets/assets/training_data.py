@@ -68,7 +68,9 @@ def sampled_tiles(loaded: LoadedProject, store: TileStore) -> SampledTiles:
     used = tuple(tile for tile in tiles if found.states[tile.name] == "present")
     if not used:
         reasons = "; ".join(f"{name}: {found.told(name)}" for name in list(found.states)[:3])
-        raise ModelError(f"no tile has samples ({reasons}); run them first: --only samples, or widen sampling.tiles")
+        failed = "failed" in found.states.values()
+        remedy = "mend what failed" if failed else "run them first: --only samples"
+        raise ModelError(f"no tile has samples ({reasons}); {remedy}, or widen sampling.tiles")
     return SampledTiles(used, found)
 
 
@@ -90,8 +92,8 @@ def make_training_data(loaded: LoadedProject, store: TileStore) -> OutputRecord:
 
 
 def _wanted(loaded: LoadedProject, store: TileStore, tiles: SampledTiles) -> Wanted:
-    records = {tile.name: store.record("samples", tile.name) for tile in tiles.used}
-    inputs = {name: record.digest for name, record in records.items() if record is not None}
+    records = store.records("samples")
+    inputs = {tile.name: records[tile.name].digest for tile in tiles.used if tile.name in records}
     settings = {"reference": loaded.project.reference.name, "block_px": loaded.project.model.split.block_px}
     return Wanted(recipe("training_data", settings, "1", inputs), inputs)
 

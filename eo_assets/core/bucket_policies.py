@@ -32,10 +32,9 @@ YOUR_ACCOUNT = "YOUR-SENTINEL-HUB-ACCOUNT-ID"
 """What a document says until somebody puts the account's id in its place."""
 
 READING = ("s3:GetObject",)
-WRITING = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
+WRITING = ("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload")
 DELIVERING = ("s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts")
 LISTING = ("s3:ListBucket",)
-LISTING_UPLOADS = ("s3:ListBucket", "s3:ListBucketMultipartUploads")
 
 _BUCKET = re.compile(r"(?!xn--)[a-z0-9](?:[a-z0-9.-]{1,61})[a-z0-9]")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
@@ -52,6 +51,11 @@ class Place:
     def under(self, folder: str) -> Place:
         """A folder of it."""
         return Place(self.bucket, f"{self.prefix}/{folder}".strip("/"))
+
+    @property
+    def address(self) -> str:
+        """As a project file names it."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     @property
     def bucket_arn(self) -> str:
@@ -89,8 +93,7 @@ def place_of(address: str) -> Place:
 def graph(place: Place) -> Document:
     """For the user or role that runs the graph: list, read, write and delete, large files in parts."""
     return _document(
-        _listing("ListTheProject", place, LISTING_UPLOADS),
-        _location(place),
+        _listing("ListTheProject", place, LISTING),
         _allow("ReadAndWriteTheProject", WRITING, place.objects()),
     )
 
@@ -99,7 +102,6 @@ def reader(place: Place) -> Document:
     """For people and programs that only look: list and read."""
     return _document(
         _listing("ListTheProject", place, LISTING),
-        _location(place),
         _allow("ReadTheProject", READING, place.objects()),
     )
 

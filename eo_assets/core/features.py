@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from eo_assets.core import feature_loops
+from eo_assets.core.compiled import run_compiled
+
 
 @dataclass(frozen=True, slots=True)
 class FeaturePlan:
@@ -20,6 +23,11 @@ class FeaturePlan:
     indices: tuple[tuple[int, int], ...]
     bands: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        """Compiled code checks no bounds: a column without a name would be written into foreign memory."""
+        if len(self.names) != len(self.indices) + len(self.bands):
+            raise ValueError(f"{len(self.names)} names for {len(self.indices)} indices and {len(self.bands)} bands")
+
 
 def feature_stack(
     digital_numbers: NDArray[Any], factor: float, valid: NDArray[np.bool_] | None, plan: FeaturePlan
@@ -30,26 +38,29 @@ def feature_stack(
     for all valid. Returns (time, y, x, feature). Reflectance and index are float64 until the last cast, so the result
     does not depend on how the bands are stored. An index whose bands add up to zero is NaN.
     """
+    return feature_block(digital_numbers, factor, valid, plan)[0]
+
+
+def feature_block(
+    digital_numbers: NDArray[Any], factor: float, valid: NDArray[np.bool_] | None, plan: FeaturePlan
+) -> tuple[NDArray[np.float32], int]:
+    """`feature_stack`, and how many pixels of all its dates have every feature."""
     stack = np.empty((*digital_numbers.shape[:-1], len(plan.names)), dtype=np.float32)
-    for date, numbers in enumerate(digital_numbers):  # float64 of one date at a time
-        _fill(stack[date], numbers, factor, plan)
-        if valid is not None:
-            stack[date][~valid[date]] = np.nan
-    return stack
+    if not stack.size:
+        return stack, 0
+    highest = max((*plan.bands, *(band for pair in plan.indices for band in pair)))
+    if highest >= digital_numbers.shape[3]:
+        raise ValueError(f"band {highest} of {digital_numbers.shape[3]}")
+    if valid is not None and valid.shape != digital_numbers.shape[:3]:
+        raise ValueError(f"a mask of {valid.shape} for digital numbers of {digital_numbers.shape}")
+    positions = (np.array(places, dtype=np.uint64) for places in (*_pairs(plan), plan.bands))
+    seen = np.ones((1, 1, 1), dtype=np.bool_) if valid is None else np.ascontiguousarray(valid)
+    complete = np.zeros(1, dtype=np.int64)
+    numbers = np.ascontiguousarray(digital_numbers)
+    run_compiled(feature_loops.columns, numbers, factor, valid is not None, seen, *positions, stack, complete)
+    return stack, int(complete[0])
 
 
-def _fill(columns: NDArray[np.float32], digital_numbers: NDArray[Any], factor: float, plan: FeaturePlan) -> None:
-    """The columns (y, x, feature) of one date."""
-    needed = sorted({band for pair in plan.indices for band in pair} | set(plan.bands))
-    values = {band: digital_numbers[..., band].astype(np.float64) * factor for band in needed}
-    for column, (first, second) in enumerate(plan.indices):
-        columns[..., column] = normalized_difference(values[first], values[second])
-    for column, band in enumerate(plan.bands, start=len(plan.indices)):
-        columns[..., column] = values[band]
-
-
-def normalized_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(first - second) / (first + second), NaN where the sum is zero. NDVI is this of near infrared and red."""
-    total = first + second
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(total == 0, np.nan, (first - second) / total)
+def _pairs(plan: FeaturePlan) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """First and second bands of all indices."""
+    return tuple(first for first, _ in plan.indices), tuple(second for _, second in plan.indices)

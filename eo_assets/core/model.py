@@ -1,4 +1,4 @@
-"""Training a LightGBM model on a table of samples, and predicting from it; what it expects is in `signature.py`."""
+"""Training a LightGBM model on a table of samples; what it expects is in `signature.py`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import mmap
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
 from eo_assets.core import scores
+from eo_assets.core.ensemble.answers import Answers
+from eo_assets.core.ensemble.predictor import verified_predictor
 from eo_assets.core.signature import ModelKind, Signature, first_difference
 from eo_assets.errors import ModelError
+
+if TYPE_CHECKING:
+    import lightgbm
 
 __all__ = [
     "ModelKind",
@@ -25,7 +29,6 @@ __all__ = [
     "class_probabilities",
     "first_difference",
     "model_text",
-    "predict",
     "train",
 ]
 THREAD_PARAMETERS = frozenset({"n_jobs", "num_threads", "nthread", "nthreads", "num_thread"})
@@ -33,6 +36,9 @@ THREAD_PARAMETERS = frozenset({"n_jobs", "num_threads", "nthread", "nthreads", "
 
 ROWS_AT_A_TIME = 16_384
 """Rows of the table that are copied or predicted at once."""
+
+COMPARED = 4096
+"""Samples at most on which the evaluator of a trained model is compared with LightGBM."""
 
 TREE_PARAMETERS = (
     "n_estimators",
@@ -81,12 +87,17 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model, the codes of its classes, its scores on both splits beside the trivial predictor's, its importances."""
+    """A model, the codes of its classes, its scores on both splits beside the trivial predictor's, its importances.
+
+    `evaluator` tells who predicts with it: `exact`, or `lightgbm (why)`; `answers` are LightGBM's, to check it by.
+    """
 
     booster: lightgbm.Booster
     classes: tuple[int, ...]
     metrics: Mapping[str, Mapping[str, Any]]
     importances: Mapping[str, float]
+    evaluator: str
+    answers: Answers | None
 
 
 def train(samples: Samples, columns: tuple[str, ...], training: Training) -> TrainedModel:
@@ -110,7 +121,10 @@ def train(samples: Samples, columns: tuple[str, ...], training: Training) -> Tra
     _, random_scores = _fit_and_score(table, random, classes, columns, training)
     gain = booster.feature_importance("gain")
     importances = {name: float(value) for name, value in zip(columns, gain / max(1e-300, gain.sum()))}
-    return TrainedModel(booster, classes, {"held_out_blocks": block_scores, "random_split": random_scores}, importances)
+    metrics = {"held_out_blocks": block_scores, "random_split": random_scores}
+    rows = _spread(samples.features)
+    predictor = verified_predictor(booster, rows)
+    return TrainedModel(booster, classes, metrics, importances, predictor.told, predictor.answers(rows))
 
 
 def model_text(booster: lightgbm.Booster) -> str:
@@ -119,11 +133,6 @@ def model_text(booster: lightgbm.Booster) -> str:
     LightGBM lists the parameters of the training behind the trees, the threads among them: they say nothing of a model.
     """
     return re.sub(r"(?m)^\[num_threads: -?\d+\]$", "[num_threads: 0]", booster.model_to_string())
-
-
-def predict(booster: lightgbm.Booster, table: NDArray[np.float32]) -> NDArray[np.float64]:
-    """LightGBM's own prediction of rows (n, column), on one thread: (n,), or (n, class) of probabilities."""
-    return np.asarray(booster.predict(table, num_threads=1), dtype=np.float64)
 
 
 def class_probabilities(raw: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -165,6 +174,11 @@ def _fit_and_score(
     return booster, {**counts, "model": model, "trivial": trivial}
 
 
+def _spread(table: NDArray[np.float32]) -> NDArray[np.float32]:
+    """At most `COMPARED` rows from all over the table."""
+    return np.asarray(table[:: -(-len(table) // COMPARED)])
+
+
 def _rows(table: NDArray[np.float32], chosen: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The rows that a mask (n,) chooses, copied piece by piece."""
     rows = np.empty((int(np.count_nonzero(chosen)), table.shape[1]), dtype=table.dtype)
@@ -178,8 +192,8 @@ def _rows(table: NDArray[np.float32], chosen: NDArray[np.bool_]) -> NDArray[np.f
 def _predict_held(
     booster: lightgbm.Booster, table: NDArray[np.float32], held: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Predictions of the rows that a mask (n,) chooses: a row's does not depend on the others."""
-    return np.concatenate([predict(booster, piece) for piece in _pieces(table, held) if len(piece)])
+    """LightGBM's predictions of the rows that a mask (n,) chooses: a row's does not depend on the others."""
+    return np.concatenate([booster.predict(piece, num_threads=1) for piece in _pieces(table, held) if len(piece)])
 
 
 def _pieces(table: NDArray[np.float32], chosen: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
@@ -202,6 +216,8 @@ def _fit(samples: Samples, classes: int, columns: tuple[str, ...], training: Tra
         **training.parameters,
     }
     trees = [int(parameters.pop(name)) for name in TREE_PARAMETERS if name in parameters]
+    import lightgbm
+
     data = lightgbm.Dataset(
         samples.features,
         samples.labels,

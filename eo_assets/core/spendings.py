@@ -6,18 +6,21 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-FORMAT = 1
+FORMAT = 2
+"""2 knows who was signed in."""
+
+UNAUTHENTICATED = "unauthenticated"
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """One job, or the Process requests of one run: what was estimated, is reserved, and was charged in the end.
+    """One job, or the Process requests or machines of one run: what was estimated, is reserved, and was charged.
 
-    Units are processing units of `service`. `actual` is None until it is settled.
+    Units are processing units of `service`, US dollars for machines of `ec2`. `actual` is None until it is settled.
     """
 
     id: str
-    kind: Literal["batch", "process"]
+    kind: Literal["batch", "process", "machines"]
     service: str
     tiles: int
     estimate: float
@@ -37,12 +40,23 @@ class Spending:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A person's word that up to `units` may be spent this month; spendings name the approval that they draw on."""
+    """A person's word that up to `units` may be spent this month; spendings name the approval that they draw on.
+
+    `user` is what the one who approves says, or the command's account; `signed_in` is whom the proxy has signed in.
+    """
 
     id: str
     user: str
     created: str
     units: float
+    signed_in: str = UNAUTHENTICATED
+
+    @property
+    def by(self) -> str:
+        """Who it was, in words that tell a claim from a sign-in."""
+        if self.signed_in == UNAUTHENTICATED:
+            return f"{self.user} ({UNAUTHENTICATED})"
+        return self.signed_in
 
 
 @dataclass(frozen=True, slots=True)

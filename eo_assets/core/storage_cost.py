@@ -13,7 +13,7 @@ STORED_SHARE: Mapping[str, float] = {
     "tiffs": 0.15,
     "reference": 0.06,
     "eopatches": 0.23,
-    "features": 0.49,
+    "features": 0.55,
     "samples": 0.71,
     "training_data": 1.0,
     "predictions": 0.73,

@@ -18,11 +18,11 @@ from eo_assets.core.tile import Bounds, Tile
 from eo_assets.errors import StoreError, TileError
 from eo_assets.stages.tiffs import USERDATA
 from resources.batch_orders import NOTHING
+from resources.delivered_files import TIFF_ENDINGS
 from resources.foreign_eopatches import BOX, ForeignEOPatch
 from resources.tile_store import ATTEMPT
 
 Kind = Literal["tiffs", "eopatch", "empty"]
-TIFF_ENDINGS = (".tif", ".tiff")
 SLACK_PX = 1e-3
 """How far a box may lie off a tile's, in pixels: coordinates that went through text."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from eo_assets.errors import ProjectError, TileError
@@ -70,6 +71,11 @@ def in_bucket(loaded: LoadedProject) -> bool:
     return "://" in loaded.project_folder
 
 
+def machine_home(loaded: LoadedProject) -> Path:
+    """Where a project keeps what does not lie in a bucket."""
+    return machine_folder(loaded.project_folder, s3_access(loaded.project.storage.s3))
+
+
 def s3_access(settings: S3Settings) -> S3Access:
     """How a bucket is reached, as the project file says."""
     return S3Access(settings.endpoint, settings.region, settings.profile, settings.addressing)
@@ -97,14 +103,21 @@ def sentinel_hub(loaded: LoadedProject, name: str) -> SentinelHub:
         bucket = loaded.project_folder if in_bucket(loaded) else None
         delivery = Delivery(service.delivery or "role", bucket, service.iam_role_arn, service.bucket_region)
         return SentinelHub(name, service.base_url, service.token_url, delivery=delivery, **common)
-    root = machine_folder(loaded.project_folder)
-    collections = root / service.collections if service.collections else None
+    root = machine_home(loaded)
+    collections = collections_file(loaded, service.collections) if service.collections else None
     state = root / SERVICE_FOLDER
     if not in_bucket(loaded):
         return SentinelHub(name, local=LocalDeployment(state, collections, root), **common)
     access = s3_access(loaded.project.storage.s3)
     delivery = Delivery("folder", loaded.project_folder)
     return SentinelHub(name, local=LocalDeployment(state, collections, None, access), delivery=delivery, **common)
+
+
+def collections_file(loaded: LoadedProject, name: str) -> Path:
+    """A local service's collections: in the project folder; of a project in a bucket beside the project file, or else
+    where the project keeps what stays on this machine."""
+    kept, beside = machine_home(loaded) / name, loaded.file.parent / name
+    return beside if in_bucket(loaded) and (beside.is_file() or not kept.is_file()) else kept
 
 
 def _pace(service: Service) -> Pace:

@@ -34,7 +34,7 @@ DECODED = 4 * 256 * 256
 """Bytes of a decoded block of 16 bits a date, which an open tiff holds twice."""
 
 BASE = 350 << 20
-"""Bytes of a worker that has done nothing yet: Ray, rasterio, LightGBM and what they bring."""
+"""Bytes of a worker that has done nothing yet: Ray, rasterio and what they bring, with room."""
 
 
 @dataclass(frozen=True, slots=True)

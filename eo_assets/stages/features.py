@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from eo_assets.core.features import FeaturePlan, feature_stack
+from eo_assets.core.features import FeaturePlan, feature_block
 from eo_assets.core.periods import Period
 from eo_assets.core.tile import Tile
 from eo_assets.project import Composite, EOPatches, Features
@@ -36,7 +36,7 @@ from resources.heap import give_back
 
 FEATURES, OBSERVATIONS = "FEATURES", "OBSERVATIONS"
 COMPILER = 110 << 20
-"""Bytes that numba brings into a worker that composites."""
+"""Bytes that numba brings into a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class FeaturesStage:
         columns = 8 * len(self.plan.names) * (periods or self.expected_dates)
         width: int = column_blocks(self.expected_dates, tile.shape[1])[0].stop
         read = self.expected_dates * ROWS * width
-        worker = (350 << 20) + (COMPILER if periods else 0)
+        worker = (350 << 20) + COMPILER
         return worker + pixels * (columns + 12 * bands * periods) + 4 * bands * read
 
     @property
@@ -129,16 +129,16 @@ class _Columns:
     def __init__(self, output: Path, tile: Tile, dates: int, plan: FeaturePlan) -> None:
         self._output, self._plan = output, plan
         self._shape = (dates, *tile.shape, len(plan.names))
-        self._array = create_array(output, DATA, FEATURES, self._shape, "float32")
+        self._array = create_array(output, DATA, FEATURES, self._shape, "float32", fast=True)
         self._picture = Thumbnail(tile.shape)
         self._valid = 0
 
     def write(self, rows: slice, numbers: NDArray[Any], factor: float, valid: NDArray[np.bool_] | None) -> None:
         """Columns of numbers (time, rows, x, band), NaN where they or `valid` (time, rows, x) say so."""
-        block = feature_stack(numbers, factor, valid, self._plan)
+        block, complete = feature_block(numbers, factor, valid, self._plan)
         self._array[:, rows] = block
         self._picture.add(rows, block[-1, ..., :1])
-        self._valid += sum(int((~np.isnan(date)).all(axis=-1).sum()) for date in block)
+        self._valid += complete
 
     def finish(self) -> StageResult:
         """The picture of the last date's first column, and what to tell."""

@@ -7,14 +7,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
 from eo_assets.core import time_axis
-from eo_assets.core.model import Signature, class_probabilities, first_difference, predict
+from eo_assets.core.ensemble.answers import read_answers
+from eo_assets.core.ensemble.patches import pixels_with_values
+from eo_assets.core.ensemble.predictor import Predictor, loaded_predictor
+from eo_assets.core.model import Signature, class_probabilities, first_difference
 from eo_assets.core.periods import Period
 from eo_assets.core.tile import Tile
 from eo_assets.errors import ModelError, TileError
@@ -35,7 +37,17 @@ from resources.eopatch_files import (
     write_header,
 )
 
-MODEL_FILE, SIGNATURE_FILE = "model.txt", "signature.json"
+if TYPE_CHECKING:
+    import lightgbm
+
+MODEL_FILE, SIGNATURE_FILE, METRICS_FILE = "model.txt", "signature.json", "metrics.json"
+
+ANSWERS_FILE = "answers.npz"
+"""What LightGBM predicts for some rows: a worker compares the evaluator with it, and loads no LightGBM."""
+
+EVALUATOR = "evaluator"
+"""The key under which a model's metrics and a tile's numbers tell who predicts: `exact`, or `lightgbm (why)`."""
+
 MOST_OBSERVATIONS = np.iinfo(np.uint16).max
 
 
@@ -78,7 +90,7 @@ class PredictionsStage:
 
     def run(self, tile: Tile, inputs: TileInputs, output: Path) -> StageResult:
         """Predict block by block. Features that are not what the model was trained on are a ModelError."""
-        booster, signature = load_model(str(inputs["model"]))
+        predictor, signature = load_predictor(str(inputs["model"]))
         features = open_array(inputs["features"], DATA, FEATURES)
         dates = time_axis.labels(read_timestamps(inputs["features"]), self.periods)
         columns = time_axis.columns(dates, self.feature_names)
@@ -86,10 +98,13 @@ class PredictionsStage:
         write_header(output, tile)
         writer = _Writer(output, tile, self.predictions, signature.classes)
         for rows in row_blocks(tile.shape[0]):
-            writer.write(rows, *_predict_rows(booster, features, rows))
+            block = np.asarray(features[:, rows])
+            valid = pixels_with_values(block)
+            writer.write(rows, predictor.predict_pixels(block, valid), valid)
+            del block  # before the next one is read
         if self.periods:
             hand_on_observations(inputs["features"], output, tile)
-        return writer.finish()
+        return writer.finish(predictor.told)
 
     def _check_fit(self, model: Signature, columns: tuple[str, ...], tile: Tile) -> None:
         expected = replace(self.signature, columns=model.columns, classes=model.classes)
@@ -129,7 +144,7 @@ class _Writer:
         self._picture.add(rows, block)
         self._valid, self._sum = self._valid + int(valid.sum()), self._sum + float(values.sum())
 
-    def finish(self) -> StageResult:
+    def finish(self, evaluator: str) -> StageResult:
         write_values(
             self._folder,
             self._picture.values(),
@@ -138,7 +153,11 @@ class _Writer:
             classes=bool(self._classes),
         )
         pixels = self._tile.shape[0] * self._tile.shape[1]
-        numbers = {"valid_share": round(self._valid / pixels, 4), "mean": round(self._sum / max(1, self._valid), 4)}
+        numbers = {
+            "valid_share": round(self._valid / pixels, 4),
+            "mean": round(self._sum / max(1, self._valid), 4),
+            EVALUATOR: evaluator,
+        }
         return StageResult(numbers, empty=None if self._valid else "no pixel is valid")
 
     def _extra(self, suffix: str, bands: int) -> Any:
@@ -180,35 +199,33 @@ def hand_on_observations(features: Path, output: Path, tile: Tile) -> None:
         totals[rows] = np.minimum(counts[:, rows].sum(axis=0, dtype=np.int64), MOST_OBSERVATIONS).astype(np.uint16)
 
 
-def as_table(block: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Features (time, y, x, feature) as rows (n, time * feature), and the pixels (y, x) with any value: a row each."""
-    valid = np.zeros(block.shape[1:3], dtype=np.bool_)
-    for date in block:
-        valid |= ~np.isnan(date).all(axis=-1)
-    dates, width = block.shape[0], block.shape[3]
-    table = np.empty((int(valid.sum()), dates * width), dtype=block.dtype)
-    for date in range(dates):  # of the block there is one copy, the table
-        table[:, date * width : (date + 1) * width] = block[date][valid]
-    return table, valid
-
-
-def _predict_rows(
-    booster: lightgbm.Booster, features: Any, rows: slice
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Predictions of the valid pixels of a block, and which those are; the block is gone before the next one."""
-    table, valid = as_table(np.asarray(features[:, rows]))
-    return predict(booster, table) if len(table) else np.empty(0), valid
-
-
 @functools.lru_cache(maxsize=2)
-def load_model(folder: str) -> tuple[lightgbm.Booster, Signature]:
-    """The committed model and its signature; folders are immutable, so a worker reads each once."""
-    path = Path(folder) / MODEL_FILE
+def load_predictor(folder: str) -> tuple[Predictor, Signature]:
+    """The committed model, and its signature; folders are immutable, so a worker reads each once."""
+    place = Path(folder)
     try:
-        signature = Signature.from_json(json.loads((Path(folder) / SIGNATURE_FILE).read_text()))
-        return lightgbm.Booster(model_file=str(path)), signature
-    except (OSError, ValueError, ModelError, lightgbm.basic.LightGBMError) as error:
-        raise ModelError(f"{path} can't be loaded: {error}; train again: --only model") from None
+        signature = Signature.from_json(json.loads((place / SIGNATURE_FILE).read_text()))
+        text = (place / MODEL_FILE).read_text()
+    except (OSError, ValueError, ModelError) as error:
+        raise _unreadable(place, error) from None
+    metrics, answers = place / METRICS_FILE, place / ANSWERS_FILE
+    told = json.loads(metrics.read_text()).get(EVALUATOR) if metrics.is_file() else None
+    known = read_answers(answers.read_bytes()) if answers.is_file() else None
+    return loaded_predictor(text, lambda: load_booster(place), told, known), signature
+
+
+def load_booster(folder: Path) -> lightgbm.Booster:
+    """A committed model as LightGBM has it. A ModelError if it can't be loaded."""
+    import lightgbm
+
+    try:
+        return lightgbm.Booster(model_file=str(folder / MODEL_FILE))
+    except (OSError, lightgbm.basic.LightGBMError) as error:
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: Exception) -> ModelError:
+    return ModelError(f"{folder / MODEL_FILE} can't be loaded: {error}; train again: --only model")
 
 
 def _check_columns(signature: Signature, columns: tuple[str, ...], tile: Tile) -> None:

@@ -34,28 +34,32 @@ def to_make_again(stages: Sequence[TileStage], lacking: Iterable[TileStage], liv
     return list(found.values())
 
 
-def check_free(
-    wanted: TileStage,
-    tile: Tile,
-    again: Sequence[tuple[TileStage, OutputRecord]],
-    prices: Mapping[str, RequestKind],
-) -> None:
+Again = Sequence[tuple[TileStage, OutputRecord]]
+"""Stages with their retired outputs that have to be made again, inputs first."""
+
+
+def check_free(wanted: TileStage, tile: Tile, again: Again, prices: Mapping[str, RequestKind]) -> None:
     """Refuse to make a stage of retired outputs of which some were bought, before any of them is made.
 
     Raises:
-        TileError: names them, what they would cost, and how a person buys them again.
+        TileError: what `bought_and_gone` tells.
     """
+    if told := bought_and_gone(wanted, tile, again, prices):
+        raise TileError(told)
+
+
+def bought_and_gone(wanted: TileStage, tile: Tile, again: Again, prices: Mapping[str, RequestKind]) -> str:
+    """Which retired outputs were bought, what they would cost, and how a person buys them again; "" if none were."""
     bought = [(stage, record) for stage, record in again if stage.paid]
     if not bought:
-        return
+        return ""
     since = ", ".join(f"{stage.name} (retired on {record.retired})" for stage, record in bought)
     cost = " and ".join(_price(stage.name, record, tile, prices) for stage, record in bought)
     seconds = sum(float(record.numbers.get("seconds", 0.0)) for _, record in again)
-    settings = ", ".join(f"storage.retention.{stage.name}" for stage, _ in bought)
-    raise TileError(
-        f"{wanted.name} of {tile.name} needs pixels that were bought and are gone: {since}. Making them again costs "
-        f"{cost}, and {seconds:.1f} CPU seconds for {', '.join(stage.name for stage, _ in again)}. Nothing was bought; "
-        f"--rebuy {tile.name} quotes and buys them, or take back the change that needs them. {settings}: keep spares it"
+    return (
+        f"{wanted.name} of {tile.name} needs pixels that were bought and are gone: {since}. To buy them again, run it "
+        f"with --rebuy {tile.name}: that quotes first, {cost}, and {seconds:.1f} CPU seconds for "
+        f"{', '.join(stage.name for stage, _ in again)}. Or take back the change that needs them"
     )
 
 

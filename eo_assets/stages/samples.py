@@ -74,9 +74,11 @@ class Samples:
         write_header(output, tile, read_timestamps(inputs["features"]))
         if self._points:
             return self._take_points(read_points(inputs["reference"]), tile, features, output)
-        cell = draw.cell_window(tile)
-        known = draw.labelled(reference[..., 0], self.reference.nodata)[cell]
-        sampleable = known & _valid_somewhere(features)[cell]
+        window, cell = draw.cell_window(tile), np.zeros(tile.shape, dtype=np.bool_)
+        cell[window] = True
+        labelled = cell & draw.labelled(reference[..., 0], self.reference.nodata)
+        valid = _valid_somewhere(features, labelled)
+        known, sampleable = (mask[window] for mask in (labelled, labelled & valid))
         corners = self._corners(sampleable, tile)
         numbers = {
             "labelled_pixels": int(known.sum()),
@@ -95,7 +97,9 @@ class Samples:
 
     def _take_points(self, points: Points, tile: Tile, features: Any, output: Path) -> StageResult:
         """The points whose pixel has all features on any date, with their own labels."""
-        valid = _valid_somewhere(features)[points.pixels[:, 0], points.pixels[:, 1]]
+        asked = np.zeros(tile.shape, dtype=np.bool_)
+        asked[points.pixels[:, 0], points.pixels[:, 1]] = True
+        valid = _valid_somewhere(features, asked)[points.pixels[:, 0], points.pixels[:, 1]]
         taken = points.take(valid)
         numbers = {"points": len(points.ids), "points_on_invalid_pixels": int((~valid).sum())}
         if not len(taken.ids):
@@ -128,9 +132,13 @@ class Samples:
         _store(output, MASK_TIMELESS, MASK_OF_SAMPLES, draw.sample_counts(pixels, tile.shape))
 
 
-def _valid_somewhere(features: Any) -> NDArray[np.bool_]:
-    """(y, x), True where any date has all features."""
-    return np.concatenate([_valid_rows(features[:, rows]) for rows in row_blocks(features.shape[1])])
+def _valid_somewhere(features: Any, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(y, x), True where any date has all features. Blocks of rows without a pixel that is asked for are not read."""
+    valid = np.zeros(asked.shape, dtype=np.bool_)
+    for rows in row_blocks(asked.shape[0]):
+        if asked[rows].any():
+            valid[rows] = _valid_rows(features[:, rows])
+    return valid
 
 
 def _valid_rows(block: NDArray[np.float32]) -> NDArray[np.bool_]:

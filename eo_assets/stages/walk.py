@@ -19,6 +19,7 @@ from resources.eopatch_files import write_header
 from resources.output_record import OutputRecord
 from resources.record_listing import ListedRecords
 from resources.tile_store import Attempt, TileStore
+from resources.worker_node import worker_node
 
 Status = Literal["done", "up_to_date", "kept", "failed", "blocked"]
 PAID_CODE_VERSION = "1"
@@ -270,7 +271,8 @@ class Walk:
         digests: Mapping[str, str],
         started: float,
     ) -> OutputRecord:
-        numbers: dict[str, Any] = {**result.numbers, "seconds": round(time.perf_counter() - started, 3)}
+        seconds = round(time.perf_counter() - started, 3)
+        numbers: dict[str, Any] = {**result.numbers, "seconds": seconds, **worker_node()}
         return self.store.commit(
             stage.name,
             work.tile.name,

@@ -39,6 +39,8 @@ FOLDERS = {
     "maps": "maps", "byoc": "byoc_collection", "cache": "aoi, tile_grid", "spending": "spending", "logs": "logs",
     "input-data": "inputs",
 }  # fmt: skip
+DRIVER, YEAR = "driver", "2017"
+DRIVERS = {"_orders", "_owner.json", "_failures", ".index.json", "spending"}
 METHODS = ("PUT", "GET", "LIST", "HEAD", "DELETE", "POST")
 
 
@@ -47,9 +49,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--imagery", type=Path, required=True)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="a JSON file for the figures")
+    parser.add_argument(
+        "--requests", type=Path, help="a file for every request of the two runs, to look for needless ones"
+    )
     asked = parser.parse_args()
     folder = asked.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     os.environ[HOME_VARIABLE] = str(folder / "machine")
     local = folder / "local"
     local_s = _made(asked.imagery, folder, str(local), "local.yaml")
@@ -63,6 +69,8 @@ def main() -> None:
             asked.imagery, folder, PROJECT_FOLDER, "bucket.yaml", first=len(proxy.counted.requests), proxy=proxy
         )
         os.environ["AWS_ENDPOINT_URL_S3"] = server.endpoint
+        if asked.requests:
+            asked.requests.write_text("\n".join(proxy.counted.requests) + "\n")
         rows = {
             "bucket": sizes_by_stage(Bucket.at(PROJECT_FOLDER)),
             "folder": sizes_by_stage(LocalFolder(local)),
@@ -98,8 +106,17 @@ def requests_by_stage(proxy: FaultProxy) -> dict[str, dict[str, int]]:
         query, key = parse_qs(url.query), unquote(url.path).removeprefix(f"/{BUCKET}").strip("/")
         if "list-type" in query:
             method, key = "LIST", query.get("prefix", [""])[0]
-        counts[_stage(key.removeprefix(f"{PREFIX}/"))][method] += 1
+        key = key.removeprefix(f"{PREFIX}/")
+        counts[DRIVER if _of_driver(method, key) else _stage(key)][method] += 1
     return {stage: dict(found) for stage, found in counts.items()}
+
+
+def _of_driver(method: str, key: str) -> bool:
+    """Is a request of the run, and not of one of its tiles? Orders, owners, and listings of whole stages in pages."""
+    parts = key.strip("/").split("/")
+    depth = 2 if parts[-1] == YEAR or parts[0] == "cache" else 1
+    whole_stage = method == "LIST" and (parts[-1].startswith("_") or len(parts) <= depth)
+    return whole_stage or bool(DRIVERS.intersection(parts))
 
 
 def sizes_by_stage(store: ObjectStore) -> dict[str, dict[str, int]]:
@@ -147,7 +164,8 @@ def _stage(key: str) -> str:
 def _print(told: dict[str, Any]) -> None:
     print("| stage | objects a tile | MB a tile | files a tile, folder | MB, folder | " + " | ".join(METHODS) + " |")
     print("|---|---|---|---|---|" + "---|" * len(METHODS))
-    for stage in (*FOLDERS.values(), "other"):
+    for stage in (*FOLDERS.values(), "other", DRIVER):
+        share = 1 if stage == DRIVER else TILES
         asked, in_bucket, in_folder = (told[kind].get(stage, {}) for kind in ("requests", "bucket", "folder"))
         if not (asked or in_bucket):
             continue
@@ -155,9 +173,9 @@ def _print(told: dict[str, Any]) -> None:
             f"{found.get('objects', 0) / TILES:.2f} | {found.get('bytes', 0) / 1e6 / TILES:.3f}"
             for found in (in_bucket, in_folder)
         ]
-        requests = " | ".join(f"{asked.get(method, 0) / TILES:.2f}" for method in METHODS)
+        requests = " | ".join(f"{asked.get(method, 0) / share:.2f}" for method in METHODS)
         print(f"| {stage} | {' | '.join(sizes)} | {requests} |")
-    print(f"\nseconds: {told['seconds']}\nthroughput: {told['throughput']}")
+    print(f"\n{DRIVER}: of the whole run, not of a tile\nseconds: {told['seconds']}\nthroughput: {told['throughput']}")
 
 
 if __name__ == "__main__":

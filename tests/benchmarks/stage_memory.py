@@ -29,29 +29,13 @@ import shapely
 import yaml
 from pyproj import Transformer
 
+from tests.benchmarks.bands_script import bands_script
+
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 EPSG, RESOLUTION, BUFFER_PX = 32630, 10, 25
 BEFORE_MODEL = ("tiffs", "reference", "eopatches", "features", "samples")
 LIMIT_MB = 1000
-EVALSCRIPT = """//VERSION=3
-const BANDS = %s;
-function setup() {
-  return {
-    input: [{bands: BANDS.concat("dataMask"), units: "DN"}],
-    output: BANDS.map((id) => ({id: id, bands: 1, sampleType: "UINT16"})).concat(
-      [{id: "QM", bands: 1, sampleType: "UINT8"}]),
-    mosaicking: "ORBIT",
-  };
-}
-function updateOutput(outputs, collection) {
-  Object.values(outputs).forEach((output) => { output.bands = collection.scenes.length; });
-}
-function evaluatePixel(samples) {
-  const pixel = {QM: samples.map((sample) => sample.dataMask)};
-  for (const band of BANDS) pixel[band] = samples.map((sample) => sample[band]);
-  return pixel;
-}
-""" % json.dumps(BANDS)  # noqa: UP031  braces belong to the script
+EVALSCRIPT = bands_script(BANDS)
 
 
 STAGES = (*BEFORE_MODEL, "walk", "predictions")

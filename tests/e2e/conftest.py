@@ -26,13 +26,14 @@ from eo_assets.core.tile import Tile
 from eo_assets.definitions import build_definitions, open_project
 from eo_assets.instance import CONFIG
 from eo_assets.project import LoadedProject
-from eo_assets.projects.demo.prepare import prepare
+from eo_assets.projects.demo.prepare import AREA, prepare
 from eo_assets.stages.build import TILE_STAGES, sentinel_hub, tile_store
 from jobs.launches import Launch, Launcher, LaunchResult, Request
 from resources.local_sentinel_hub.server import stop
 from resources.object_store import Listed, ObjectStore
 from resources.output_record import OutputRecord
 from resources.ray_cluster import RayCluster
+from resources.stores import open_store
 from resources.tile_store import TileStore
 from resources.workspaces import machine_folder
 from tests.seaweed import Seaweed, seaweed
@@ -140,7 +141,7 @@ def source(imagery: Path) -> Callable[[str, Tile], NDArray[np.uint16]]:
     return under
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     """A real S3 server with the bucket `maps`."""
     with seaweed(tmp_path_factory.mktemp("seaweed")) as running:
@@ -148,7 +149,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
         yield running
 
 
-@pytest.fixture(scope="session", params=["folder", "bucket"])
+@pytest.fixture(scope="package", params=["folder", "bucket"])
 def storage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where a project folder may be made: a local one, or a prefix of a bucket, reached as the environment says."""
     if request.param == "folder":
@@ -169,17 +170,19 @@ def reached(server: Seaweed, home: Path) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo_folder(imagery: Path, storage: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with `project.yaml` of a prepared project folder; its service ends with the storage."""
     folder = project_file(tmp_path_factory.mktemp("project-file"), storage)
     assert prepare(imagery, storage) is True
     assert prepare(imagery, storage) is False
+    open_store(storage).delete(AREA)
+    assert prepare(imagery, storage) is True, "the area alone is put again"
     yield folder
     stop(machine_folder(storage) / "sentinel-hub")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(demo_folder: Path) -> Iterator[Demo]:
     """The demo after one run of the whole graph. Read only."""
     made = open_demo(demo_folder)

@@ -52,4 +52,4 @@ def test_a_demo_that_keeps_no_imagery_is_up_to_date_and_tells_what_a_new_index_c
     assert len(told) == 1
     assert "features of 33UUU_3_7 needs pixels that were bought and are gone: tiffs (retired on" in told[0]
     assert "processing units for tiffs (batch, at least 100 a request)" in told[0]
-    assert "Nothing was bought; --rebuy 33UUU_3_7 quotes and buys them" in told[0]
+    assert "run it with --rebuy 33UUU_3_7: that quotes first" in told[0]

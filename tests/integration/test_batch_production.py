@@ -332,7 +332,7 @@ def test_a_person_lists_stops_and_forgets_an_order(twelve: Twelve) -> None:
         return CliRunner().invoke(main, ["orders", str(production.loaded.file), *arguments]).output
 
     assert orders() == "no order is open\n"
-    production.control.set(slow_s=4)
+    production.control.set(slow_s=12)
     process = production.start("--only", "tiffs")
     until(lambda: production.started() and len(production.committed()) >= 1, "the first tile")
     [(job, _)] = production.created()

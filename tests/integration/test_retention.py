@@ -72,12 +72,15 @@ def test_a_changed_index_tells_what_its_pixels_cost_and_buys_them_when_a_person_
     assert failures(graph_in(world, keeping({"tiffs": UNTIL["tiffs"], "eopatches": UNTIL["eopatches"]})).run()) == []
     changed = keeping(UNTIL, features={"indices": {"NDVI": ["B08", "B04"], "NDBI": ["B11", "B08"]}})
     graph = graph_in(world, changed)
+    warned = {status.asset: status.reasons for status in project_status(graph.loaded)}["features"]
+    assert set(warned) == set(TILES) and all("bought and are gone" in why for why in warned.values())
     before, paid = graph.commits(), spent(graph)
     (told,) = failures(graph.run("features"))
     assert "4 failed, 0 blocked behind them" in told
     assert f"features of {TILES[0]} needs pixels that were bought and are gone: tiffs (retired on" in told
     assert "processing units for tiffs" in told
-    assert "CPU seconds for tiffs, eopatches. Nothing was bought; --rebuy" in told
+    assert f"run it with --rebuy {TILES[0]}: that quotes first" in told
+    assert "CPU seconds for tiffs, eopatches" in told
     assert (graph.commits(), spent(graph)) == (before, paid)
     assert failures(graph.run("features", rebuy=(TILES[0],)))
     assert spent(graph) == paid + 1

@@ -268,7 +268,7 @@ def test_two_of_four_stale_tiles_are_quoted_and_bought_again(again: Callable[...
 class Here(RayCluster):
     """Tiles one after the other in this process, which alone knows of the new code versions."""
 
-    def map_tiles(self, function: Any, work: Any, needs: Any, limits: Any = None) -> Any:
+    def map_tiles(self, function: Any, work: Any, needs: Any, limits: Any = None, usage: Any = None) -> Any:
         return in_this_process(function, work)
 
 

@@ -83,6 +83,17 @@ class Servers:
         """What a process has printed."""
         return (self.home / f"{name}.txt").read_text(errors="replace")
 
+    def is_up(self) -> bool:
+        """Does the webserver show the project? RuntimeError if a process has ended."""
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                raise RuntimeError(f"the {name} ended at once:\n{self.said(name)[-3000:]}")
+        try:
+            found = self.ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }")
+        except (requests.ConnectionError, requests.Timeout, RuntimeError):
+            return False
+        return bool(found["repositoriesOrError"].get("nodes"))
+
     def ask(self, query: str, **variables: Any) -> Any:
         """The answer to a GraphQL request. A refusal is a RuntimeError."""
         body = {"query": query, "variables": variables}
@@ -212,7 +223,7 @@ def servers(loaded: LoadedProject, config: str | None = None, *, quick: bool = F
         try:
             for name in ("code", "webserver", "daemon"):
                 started.start(name)
-            until(lambda: _is_up(started), "the webserver", 180)
+            until(started.is_up, "the webserver", 180)
             yield started
         finally:
             for name in list(started.processes):
@@ -242,14 +253,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _is_up(started: Servers) -> bool:
-    for name, process in started.processes.items():
-        if process.poll() is not None:
-            raise RuntimeError(f"the {name} ended at once:\n{started.said(name)[-3000:]}")
-    try:
-        found = started.ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }")
-    except (requests.ConnectionError, requests.Timeout, RuntimeError):
-        return False
-    return bool(found["repositoriesOrError"].get("nodes"))

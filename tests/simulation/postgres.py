@@ -1,4 +1,4 @@
-"""A Postgres of this machine for one measurement: Debian's server, a private folder, a free port, ended at the end."""
+"""A Postgres of this machine for a test or a measurement: Debian's server, a private folder, a free port."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import yaml
@@ -31,17 +32,31 @@ class Postgres:
     pid: int
 
     @property
+    def url(self) -> str:
+        """Its address; SQLAlchemy has to be told the driver."""
+        return f"postgresql+psycopg2://{USER}@127.0.0.1:{self.port}/postgres"
+
+    @property
     def config(self) -> str:
-        """The `storage` section of a dagster.yaml; SQLAlchemy has to be told the driver."""
-        url = f"postgresql+psycopg2://{USER}@127.0.0.1:{self.port}/postgres"
-        return yaml.safe_dump({"storage": {"postgres": {"postgres_url": url}}})
+        """The `storage` section of a dagster.yaml."""
+        return yaml.safe_dump({"storage": {"postgres": {"postgres_url": self.url}}})
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What a query finds."""
+        address = f"host=127.0.0.1 port={self.port} user={USER} dbname=postgres"
+        with contextlib.closing(psycopg2.connect(address)) as connection, connection.cursor() as cursor:
+            cursor.execute(query)
+            return list(cursor.fetchall())
+
+    def write(self, statement: str) -> None:
+        """Change what is stored, behind the back of whoever stored it."""
+        address = f"host=127.0.0.1 port={self.port} user={USER} dbname=postgres"
+        with contextlib.closing(psycopg2.connect(address)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(statement)
 
     def size_mb(self) -> float:
         """Bytes of the database in MB: tables with their indices."""
-        address = f"host=127.0.0.1 port={self.port} user={USER} dbname=postgres"
-        with contextlib.closing(psycopg2.connect(address)) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT pg_database_size('postgres')")
-            return float(round(cursor.fetchone()[0] / 1e6, 1))
+        return float(round(self.rows("SELECT pg_database_size('postgres')")[0][0] / 1e6, 1))
 
 
 @contextlib.contextmanager

@@ -18,7 +18,14 @@ from eo_assets.core.tile import Bounds, Tile
 from eo_assets.project import Composite, EOPatches, Features, Imagery, Predictions, Reference, Sampling
 from eo_assets.stages.eopatches import EOPatchesStage
 from eo_assets.stages.features import FeaturesStage
-from eo_assets.stages.predictions import MODEL_FILE, SIGNATURE_FILE, PredictionsStage
+from eo_assets.stages.predictions import (
+    ANSWERS_FILE,
+    EVALUATOR,
+    METRICS_FILE,
+    MODEL_FILE,
+    SIGNATURE_FILE,
+    PredictionsStage,
+)
 from eo_assets.stages.reference import ReferenceStage
 from eo_assets.stages.samples import Samples
 from eo_assets.stages.tiffs import Tiffs
@@ -160,6 +167,9 @@ class World:
         with self.store.attempt("model", "model") as attempt:
             trained.booster.save_model(attempt.folder / MODEL_FILE)
             (attempt.folder / SIGNATURE_FILE).write_text(json.dumps(signature.as_json()))
+            (attempt.folder / METRICS_FILE).write_text(json.dumps({EVALUATOR: trained.evaluator}))
+            assert trained.answers is not None
+            (attempt.folder / ANSWERS_FILE).write_bytes(trained.answers.as_bytes())
             recipe = f"{columns}{labels.tolist()}{kind}"
             self.store.commit("model", "model", attempt, recipe)
 

@@ -15,6 +15,7 @@ from eo_assets.assets.imagery import APPROVAL_TAG, approve_by_tag, project_ledge
 from eo_assets.cli import main
 from eo_assets.core.spendings import Spending
 from eo_assets.definitions import open_project
+from resources.signed_in import SIGNED_IN_TAG
 from resources.spending import Ledger, current_user
 
 LONG = "c2f1e0a4-0c1b-4d0b-9f3e-" + "a" * 60
@@ -62,7 +63,7 @@ def test_what_is_spent_is_a_line_each_and_nothing_is_cut() -> None:
     month = ledger.month()
     assert cells[1][:1] + cells[1][2:8] == [month, "batch", LONG, "jane [red]", "12", "120.0", "1,234.6"]
     assert cells[2][:1] + cells[2][2:] == [month, "process", "process-7", "joe", "3", "2.5", "reserved 2.5"]
-    assert cells[3][2:] == ["approval", approved.id, "ann", "5,000.0", "approved, 5,000.0 left"]
+    assert cells[3][2:] == ["approval", approved.id, "ann (unauthenticated)", "5,000.0", "approved, 5,000.0 left"]
     for column in ("user", "estimate", "note"):
         start = header.index(column)
         assert all(line[start - 1] == " " for line in (batch, process, approval) if len(line) >= start)
@@ -105,7 +106,9 @@ def test_approve_a_figure() -> None:
     (made,) = ledger.months()[ledger.month()].approvals
     assert (made.units, made.user) == (50, current_user())
     assert dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(made.created) < dt.timedelta(minutes=5)
-    assert told.output == (f"approved: 50.0 processing units for {ledger.month()}, by {made.user}, {made.created}\n")
+    assert told.output == (
+        f"approved: 50.0 processing units for {ledger.month()}, by {made.user} (unauthenticated), {made.created}\n"
+    )
 
 
 def test_approve_asks_first() -> None:
@@ -146,22 +149,42 @@ def run(figure: str | None, run_id: str = "1", root: str | None = None) -> dg.Da
 
 
 def test_a_run_without_the_tag_approves_nothing() -> None:
-    approve_by_tag(ledger_of(), run(None))
+    approve_by_tag(ledger_of(), run(None), dg.DagsterInstance.ephemeral())
     assert ledger_of().months() == {}
 
 
 def test_a_run_that_is_tried_again_approves_once() -> None:
     ledger = ledger_of()
+    instance = dg.DagsterInstance.ephemeral()
     for each in (run("120"), run("120"), run("120", "2", root="1"), run("70", "3")):
-        approve_by_tag(ledger, each)
+        approve_by_tag(ledger, each, instance)
     approvals = ledger.months()[ledger.month()].approvals
     assert [(each.id, each.user, each.units) for each in approvals] == [("run-1", "jane", 120), ("run-3", "jane", 70)]
+
+
+def test_an_approval_is_recorded_with_who_was_signed_in() -> None:
+    ledger = ledger_of()
+    signed = {"run_coordinator": {"module": "resources.signed_in", "class": "SignedInRunCoordinator"}}
+    with dg.instance_for_test(overrides=signed) as instance:
+        approve_by_tag(ledger, run("120").with_tags({APPROVAL_TAG: "120", SIGNED_IN_TAG: "ann@example.com"}), instance)
+        approve_by_tag(ledger, run("70", "2"), instance)
+    approvals = ledger.months()[ledger.month()].approvals
+    assert [each.signed_in for each in approvals] == ["ann@example.com", "unauthenticated"]
+    assert "ann@example.com" in eo_assets("spend", "west_africa").output
+
+
+def test_a_tag_that_anybody_may_have_set_is_no_sign_in() -> None:
+    ledger = ledger_of()
+    claims = run("120").with_tags({APPROVAL_TAG: "120", SIGNED_IN_TAG: "ann@example.com"})
+    approve_by_tag(ledger, claims, dg.DagsterInstance.ephemeral())
+    (made,) = ledger.months()[ledger.month()].approvals
+    assert made.signed_in == "unauthenticated"
 
 
 @pytest.mark.parametrize("figure", ["", "much", "nan", "-1", "inf", "0"])
 def test_a_tag_that_is_no_figure_ends_the_run(figure: str) -> None:
     with pytest.raises(dg.Failure) as raised:
-        approve_by_tag(ledger_of(), run(figure))
+        approve_by_tag(ledger_of(), run(figure), dg.DagsterInstance.ephemeral())
     expected = f"run tag eo-assets/approve: {figure!r} is no number of processing units above zero"
     assert (raised.value.description, raised.value.allow_retries) == (expected, False)
     assert ledger_of().months() == {}

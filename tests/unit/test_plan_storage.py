@@ -79,7 +79,7 @@ def test_the_example_counted_by_hand(plan: Plan) -> None:
     }
     assert said["maps"]["objects"] == 7 * (3 + 1)
     assert said["tiffs"]["bytes"] == pytest.approx(tiles * 854 * 854 * 13 * 12 * 2 * 0.15, rel=1e-6)
-    assert said["features"]["bytes"] == pytest.approx(tiles * 854 * 854 * 3 * 12 * 4 * 0.49, rel=1e-6)
+    assert said["features"]["bytes"] == pytest.approx(tiles * 854 * 854 * 3 * 12 * 4 * 0.55, rel=1e-6)
     assert said["samples"]["bytes"] == pytest.approx(tiles * 1500 * (3 * 12 * 4 + 1 + 8) * 0.71, rel=1e-6)
 
 

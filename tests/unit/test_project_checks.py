@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import lightgbm
@@ -10,7 +12,7 @@ import pytest
 from eo_assets.core.evalscript import ScriptInput, ScriptOutput, ScriptSetup
 from eo_assets.errors import EvalscriptError, ProjectError
 from eo_assets.project_file import load_project
-from eo_assets.project_model_checks import FILES_AND_MACHINES, SET_BY_KIND, SET_BY_TRAINING
+from eo_assets.project_model_checks import FILES_AND_MACHINES, SET_BY_KIND, SET_BY_TRAINING, _known_parameters
 from eo_assets.project_yaml import SHIPPED
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
@@ -48,9 +50,9 @@ def refusal(folder: Path, text: str) -> list[str]:
 BROKEN: dict[str, tuple[str, str]] = {
     "unknown section": (
         "imagry: {}",
-        "imagry: {}: unknown key: did you mean 'imagery'? known here: area, automation, budget, byoc, description, "
-        "eopatches, execution, extends, features, imagery, logging, maps, model, name, predictions, reference, "
-        "sampling, sensor, services, sources, storage, year",
+        "imagry: {}: unknown key: did you mean 'imagery'? known here: area, automation, budget, byoc, cluster, "
+        "description, eopatches, execution, extends, features, imagery, logging, maps, model, name, predictions, "
+        "reference, sampling, sensor, services, sources, storage, year",
     ),
     "unknown key": (
         "area: {resolutoin: 60}",
@@ -124,6 +126,20 @@ BROKEN: dict[str, tuple[str, str]] = {
         "predictions: {name: 1st}",
         'predictions.name: "1st": not a usable name: use letters, digits and _, a letter first (pattern '
         "^[A-Za-z][A-Za-z0-9_]*$)",
+    ),
+    "a region that is none": (
+        "cluster: {region: frankfurt, ssh_from: 198.18.0.0/28}",
+        'cluster.region: "frankfurt": not of the right form: write it as eu-central-1',
+    ),
+    "a role that is not named in full": (
+        "services: {sentinel_hub: {iam_role_arn: delivers}}",
+        'services.sentinel_hub.iam_role_arn: "delivers": not of the right form: write it as '
+        "arn:aws:iam::123456789012:role/delivers",
+    ),
+    "a slip in the name of a service that there is": (
+        "services: {sentinelhub: {poll_seconds: 3}}",
+        "services.sentinelhub.collections: (missing): neither a remote nor a local service: did you mean "
+        "'sentinel_hub'? give base_url and token_url of a remote service, or the collections file of a local one",
     ),
     "impossible date": (
         "imagery: {time_interval: [2020-02-30, 2020-12-31]}",
@@ -887,8 +903,8 @@ bioc: {}
         "project.yaml: maps.nodata: 50: a valid prediction, since predictions.clip is 0 to 100: choose a value outside "
         "of the clip",
         "project.yaml: bioc: {}: unknown key: did you mean 'byoc'? known here: area, automation, budget, byoc, "
-        "description, eopatches, execution, extends, features, imagery, logging, maps, model, name, predictions, "
-        "reference, sampling, sensor, services, sources, storage, year",
+        "cluster, description, eopatches, execution, extends, features, imagery, logging, maps, model, name, "
+        "predictions, reference, sampling, sensor, services, sources, storage, year",
     ]
 
 
@@ -906,3 +922,11 @@ eopatches:
     )
     project = load_project(file, inspect_script=setup_of, environment={}, working_folder=tmp_path).project
     assert project.eopatches.masks["QUALITY_MASK"].all_of == ("HAS_DATA", "NO_CLOUD", "CLEAR")
+
+
+def test_the_parameters_are_those_of_lightgbm_without_loading_all_of_it() -> None:
+    groups = lightgbm.basic._ConfigAliases._get_all_param_aliases()
+    assert _known_parameters() == {alias: parameter for parameter, aliases in groups.items() for alias in aliases}
+    code = "import sys; from eo_assets.definitions import open_project; open_project('demo'); print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    assert not {"lightgbm", "sklearn"} & set(said.stdout.split())

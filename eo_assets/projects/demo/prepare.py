@@ -28,6 +28,7 @@ SENSED = "2017-02-16T10:21:01Z"
 GRANULE = "T33UUU_20170216T102101"
 """What the package calls the scene; the full name of the product, which has the baseline, is not in it."""
 NODATA = 255
+AREA = "input-data/aoi.geojson"
 PARTS = 10
 """A pixel is cut into 10 x 10 parts to find the share of it that polygons cover."""
 
@@ -37,10 +38,13 @@ def prepare(imagery: Path, project_folder: str) -> bool:
 
     Of a project in a bucket the collections, which the local service reads, stay on this machine.
     """
-    service = machine_folder(project_folder) / "sentinel-hub"
+    service, area = machine_folder(project_folder) / "sentinel-hub", open_store(project_folder)
     collections = service / "collections.yaml"
     if collections.exists():
-        return False
+        if area.exists(AREA):
+            return False
+        area.put(AREA, outline_of(service / "scenes" / "B04.tif", "Havelland").encode())
+        return True
     scene = Path(SCENE.format(band="B04"))
     if not (imagery / scene).exists():
         raise EoAssetsError(f"{imagery / scene} does not exist; `make imagery` fetches it")
@@ -48,8 +52,7 @@ def prepare(imagery: Path, project_folder: str) -> bool:
     for band in BANDS:
         _write_band(imagery / SCENE.format(band=band), service / "scenes" / f"{band}.tif")
     _write_share(imagery / POLYGONS, service / "scenes" / "B04.tif", service / "scenes" / "built_up_share.tif")
-    outline = outline_of(service / "scenes" / "B04.tif", "Havelland")
-    open_store(project_folder).put("input-data/aoi.geojson", outline.encode())
+    area.put(AREA, outline_of(service / "scenes" / "B04.tif", "Havelland").encode())
     write_collections(collections, _declarations())
     return True
 
@@ -108,7 +111,8 @@ def main() -> None:
     parser.add_argument("--project-folder", required=True, help="a folder, or s3://bucket/prefix")
     arguments = parser.parse_args()
     if prepare(arguments.imagery, arguments.project_folder):
-        print(f"imagery and area are in {arguments.project_folder}")
+        place = machine_folder(arguments.project_folder)
+        print(f"the area is in {arguments.project_folder}, imagery and its collections in {place / 'sentinel-hub'}")
 
 
 if __name__ == "__main__":

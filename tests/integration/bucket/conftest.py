@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -18,7 +19,7 @@ from eo_assets.project import LoadedProject
 from resources.bucket_requests import forget_clients
 from resources.local_sentinel_hub.server import stop
 from resources.workspaces import HOME_VARIABLE, machine_folder
-from tests.integration.conftest import write_project, write_world
+from tests.integration.conftest import Graph, graph_of, write_project, write_world
 from tests.seaweed import Seaweed, seaweed
 
 BUCKET = "projects"
@@ -90,6 +91,20 @@ class InBucket:
         return Answer(process.returncode, said)
 
 
+def children(pid: int) -> set[int]:
+    """A process and all that it started and that still know it as their ancestor, or its session."""
+    found = {pid}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == pid or int(fields[1]) in found:
+                found.add(int(entry.name))
+    return found
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     with seaweed(tmp_path_factory.mktemp("seaweed")) as running:
@@ -97,19 +112,27 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
         yield running
 
 
-@pytest.fixture
-def s3_environment(s3_server: Seaweed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@contextlib.contextmanager
+def reached(server: Seaweed, folder: Path) -> Iterator[None]:
     """The admin's key and the server in the environment, and nothing of the user's AWS configuration."""
-    for name in AWS:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in s3_server.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials"))
-    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "machine"))
+    with pytest.MonkeyPatch.context() as environment:
+        for name in AWS:
+            environment.delenv(name, raising=False)
+        for name, value in server.environment().items():
+            environment.setenv(name, value)
+        environment.setenv("AWS_CONFIG_FILE", str(folder / "aws-config"))
+        environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "aws-credentials"))
+        environment.setenv(HOME_VARIABLE, str(folder / "machine"))
+        forget_clients()
+        yield
     forget_clients()
-    yield
-    forget_clients()
+
+
+@pytest.fixture
+def s3_environment(s3_server: Seaweed, tmp_path: Path) -> Iterator[None]:
+    """The environment of somebody who works in a bucket of the server, for a test."""
+    with reached(s3_server, tmp_path):
+        yield
 
 
 @pytest.fixture
@@ -118,18 +141,40 @@ def in_bucket(s3_server: Seaweed, s3_environment: None, tmp_path: Path) -> Itera
     made: list[InBucket] = []
 
     def make(changes: Mapping[str, Any] | None = None, upload: bool = True) -> InBucket:
-        folder = tmp_path / f"project-{len(made)}"
-        write_world(folder)
-        address = f"s3://{BUCKET}/{secrets.token_hex(4)}/a map"
-        loaded = write_project(folder, {**(changes or {}), "storage": {"project_folder": address}})
-        project = InBucket(folder / "project.yaml", loaded, s3_server, s3_server.client())
-        shutil.move(folder / "sentinel-hub", project.machine / "sentinel-hub")
-        if upload:
-            for path in (folder / "input-data").iterdir():
-                project.put(f"input-data/{path.name}", path.read_bytes())
-        made.append(project)
-        return project
+        made.append(new_project(s3_server, tmp_path / f"project-{len(made)}", changes, upload))
+        return made[-1]
 
     yield make
     for project in made:
         stop(project.machine / "sentinel-hub")
+
+
+@pytest.fixture(scope="module")
+def fields_in_bucket(s3_server: Seaweed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    """The whole graph in a bucket, run once by a command, seen from a process that made none of it."""
+    folder = tmp_path_factory.mktemp("fields-in-bucket")
+    with reached(s3_server, folder):
+        project = new_project(s3_server, folder / "project")
+        try:
+            answer = project.command("run")
+            assert answer.code == 0, answer.said
+            graph = graph_of(project.loaded)
+            assert graph.run("tile_grid"), "registers the partitions in this process's own instance"
+            yield graph
+        finally:
+            stop(project.machine / "sentinel-hub")
+
+
+def new_project(
+    server: Seaweed, folder: Path, changes: Mapping[str, Any] | None = None, upload: bool = True
+) -> InBucket:
+    """The project of the made-up scene under a new prefix; its file and inputs are in `folder` too."""
+    write_world(folder)
+    address = f"s3://{BUCKET}/{secrets.token_hex(4)}/a map"
+    loaded = write_project(folder, {**(changes or {}), "storage": {"project_folder": address}})
+    project = InBucket(folder / "project.yaml", loaded, server, server.client())
+    shutil.move(folder / "sentinel-hub", project.machine / "sentinel-hub")
+    if upload:
+        for path in (folder / "input-data").iterdir():
+            project.put(f"input-data/{path.name}", path.read_bytes())
+    return project

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,6 +68,43 @@ def test_what_passes_is_survived_by_every_method(
         assert through.under("") == []
 
 
+def test_a_server_that_was_waited_for_in_vain_is_not_waited_for_again_until_it_answers(
+    proxy: FaultProxy, address: str
+) -> None:
+    patience = Patience(total_s=3, again_s=0.2, first_s=0.1, longest_s=0.2)
+    store = Bucket.at(address, S3Access(endpoint=proxy.endpoint), patience)
+    proxy.inject(Fault("503", times=10**9))
+    waited = []
+    for use in (lambda: store.get("a"), lambda: store.put("a", b"1"), lambda: store.create("b", b"1")):
+        began = time.monotonic()
+        with pytest.raises(TransientError, match="503"):
+            use()
+        waited.append(time.monotonic() - began)
+    assert waited[0] > 2 and max(waited[1:]) < 1.5
+    proxy.inject()
+    assert store.get("a") is None, "an answer"
+    proxy.inject(Fault("503", times=8))
+    store.put("a", b"1")
+
+
+def test_whoever_waits_is_told_once_for_which_server_how_long_and_what_shortens_it(
+    proxy: FaultProxy, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Bucket.at(address, S3Access(endpoint=proxy.endpoint), Patience(total_s=5, first_s=0.5, longest_s=1))
+    proxy.inject(Fault("503", times=10**9))
+    for use in (lambda: store.get("a"), lambda: store.get("b")):
+        with pytest.raises(TransientError):
+            use()
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "resources.bucket_requests"]
+    assert all(part in told for part in (address, proxy.endpoint, "5 s at most", "EO_ASSETS_S3_PATIENCE_SECONDS"))
+
+
+def test_short_faults_are_not_told(through: Bucket, proxy: FaultProxy, caplog: pytest.LogCaptureFixture) -> None:
+    proxy.inject(Fault("503", times=2))
+    assert through.get("a") is None
+    assert not [record for record in caplog.records if record.name == "resources.bucket_requests"]
+
+
 @pytest.mark.parametrize("how", ["500", "reset"])
 def test_a_conditional_put_whose_answer_was_lost_knows_its_own_object(
     through: Bucket, proxy: FaultProxy, how: str
@@ -128,7 +166,7 @@ def test_nothing_is_left_of_a_large_file_that_could_not_be_put(
 @pytest.mark.parametrize(
     ("how", "code", "said"),
     [
-        ("403", "AccessDenied", "its policy needs s3:GetObject"),
+        ("403", "AccessDenied", "its policy needs what `eo-assets bucket-policy` prints"),
         ("403", "RequestTimeTooSkewed", "set the clock"),
         ("400", "ExpiredToken", "log in anew"),
         ("301", "PermanentRedirect", "another region.*storage.s3.region"),
@@ -240,7 +278,7 @@ def test_a_key_that_may_only_read_reads_and_is_told_when_it_writes(
         lambda: bucket.delete_folder(""),
     ]  # fmt: skip
     for write in writes:
-        with pytest.raises(StorageRefused, match=r"no permission for this \(AccessDenied.*s3:PutObject"):
+        with pytest.raises(StorageRefused, match=r"no permission for this \(AccessDenied.*`eo-assets bucket-policy`"):
             write()
     as_key(server.admin)
     assert [listed.key for listed in bucket.under("")] == ["a"]
@@ -298,3 +336,22 @@ def test_clients_are_kept_between_requests(through: Bucket, proxy: FaultProxy) -
     proxy.inject()
     assert [through.get("a") for _ in range(3)] == [b"1"] * 3
     assert proxy.counted.of("GET") == 3
+
+
+def test_a_key_that_keeps_a_listing_from_being_read_is_named(bucket: Bucket, server: Seaweed) -> None:
+    bucket.put("stage/a.json", b"1")
+    server.client().put_object(Bucket="projects", Key=f"{bucket.prefix}/stage/b\tc.json", Body=b"2")
+    listings: list[Callable[[], object]] = [
+        lambda: bucket.under("stage"), lambda: list(bucket.keys("stage")), lambda: bucket.matching("stage/*.json"),
+    ]  # fmt: skip
+    for listing in listings:
+        with pytest.raises(StoreError, match=r"/stage/b\\tc.json', which some other program made: .* rename it or rem"):
+            listing()
+
+
+def test_markers_that_a_console_makes_for_folders_are_no_objects(bucket: Bucket, server: Seaweed) -> None:
+    for key in ("stage/folder/a", "stage/empty", "stage/folder.json"):
+        bucket.put(key, b"")
+    for folder in ("stage/", "stage/folder/"):
+        server.client().put_object(Bucket="projects", Key=f"{bucket.prefix}/{folder}", Body=b"")
+    assert [found.key for found in bucket.under("stage")] == ["stage/empty", "stage/folder.json", "stage/folder/a"]

@@ -147,6 +147,21 @@ def test_a_holder_survives_a_server_that_is_away_for_longer_than_a_lease(address
         assert store.get("result") == b"mine"
 
 
+def test_a_holder_whose_renewals_were_done_and_never_answered_is_still_the_holder(
+    address: str, server: Seaweed
+) -> None:
+    with fault_proxy(server.endpoint) as proxy:
+        store = with_quick_leases(address, proxy.endpoint, patience=0.3)
+        with store.exclusive("lock", lambda: None):
+            proxy.inject(Fault("reset", "PUT", times=100_000, forwarded=True))
+            while proxy.counted.of("PUT") < 3:
+                time.sleep(0.05)
+            time.sleep(QUICK.lease_s)
+            proxy.inject()
+            store.put("result", b"mine")
+        assert store.get("result") == b"mine"
+
+
 def test_a_killed_upload_leaves_no_object_but_its_parts(address: str, server: Seaweed, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(bytes(80 * MB))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from rasterio.windows import Window
 
 from eo_assets.errors import StoreError
 from resources.bucket import Bucket
-from resources.gdal_s3 import gdal_env, gdal_options, gdal_path
+from resources.gdal_s3 import READING, gdal_env, gdal_options, gdal_path
 from resources.s3_access import S3Access
 from tests.fault_proxy import Fault, fault_proxy
 from tests.seaweed import Seaweed
@@ -84,3 +85,16 @@ def test_settings_say_what_the_access_says(clean_environment: pytest.MonkeyPatch
     assert "AWS_S3_ENDPOINT" not in plain
     assert plain["AWS_VIRTUAL_HOSTING"] == "TRUE"
     assert gdal_options(S3Access("http://h:1", addressing="virtual"))["AWS_VIRTUAL_HOSTING"] == "TRUE"
+
+
+def test_a_server_that_falls_silent_does_not_hold_gdal_for_ever(
+    clean_environment: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        clean_environment.setenv(name, "any")
+    clean_environment.setitem(READING, "GDAL_HTTP_LOW_SPEED_TIME", "1")
+    clean_environment.setitem(READING, "GDAL_HTTP_MAX_RETRY", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        access = S3Access(endpoint=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with gdal_env(access), pytest.raises(rasterio.errors.RasterioIOError):
+            rasterio.open(gdal_path("s3://bucket/map.tiff"))

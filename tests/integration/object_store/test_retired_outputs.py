@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from eo_assets.errors import StoreError
+from resources.eopatch_files import DATA, ROWS, create_array, open_array
 from resources.object_store import ObjectStore
 from resources.output_record import OutputRecord
 from resources.retiring import retire
@@ -61,3 +62,19 @@ def test_it_is_made_again_under_the_same_digest(outputs: TileStore) -> None:
     assert (outputs.intact(again) / "data/0.1").read_bytes() == b"pixels"
     assert retire(outputs, first) is None, "whoever still means the old one does no harm"
     assert outputs.there(again)
+
+
+def test_a_chunk_that_is_gone_under_an_open_handle_is_told_and_not_read_as_zeros(outputs: TileStore) -> None:
+    with outputs.attempt("features", TILE) as attempt:
+        array = create_array(attempt.folder, DATA, "FEATURES", (1, 2 * ROWS, 8, 1), "float32")
+        array[:] = 1.5
+        record = outputs.commit("features", TILE, attempt, "recipe")
+    outputs.forget(TILE)
+    opened = open_array(outputs.blocks(record), DATA, "FEATURES")
+    assert (opened[:, :ROWS] == 1.5).all()
+    (lost,) = (found.key for found in outputs.store.under("features/2020") if found.key.endswith("/0.1.0.0"))
+    outputs.store.delete(lost)
+    assert (opened[:, :ROWS] == 1.5).all()
+    for rows in (slice(ROWS, None), slice(None)):
+        with pytest.raises(StoreError, match=r"0\.1\.0\.0 is gone: its output was replaced or retired"):
+            opened[:, rows]

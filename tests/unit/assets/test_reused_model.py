@@ -9,6 +9,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import lightgbm
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -68,8 +70,10 @@ def next_year(folder: Path, **changes: Any) -> LoadedProject:
 
 
 def trees(features: int) -> str:
-    """What is read of a model in LightGBM's text format."""
-    return f"tree\nversion=v4\nmax_feature_idx={features - 1}\n\nend of trees\n"
+    """A model of one leaf."""
+    data = lightgbm.Dataset(np.zeros((20, features)), np.ones(20), params={"verbosity": -1})
+    text: str = lightgbm.train({"verbosity": -1, "num_threads": 1}, data, num_boost_round=1).model_to_string()
+    return text
 
 
 def commit_model(loaded: LoadedProject, signature: Signature | None = None, text: str | None = None) -> Path:
@@ -96,7 +100,7 @@ def test_a_model_of_another_project_is_copied_and_nothing_is_written_there(tmp_p
     store = tile_store(loaded)
     record = make_model(loaded, store)
     assert sorted(path.name for path in store.path(record).iterdir()) == [
-        "metrics.json", MODEL_FILE, SIGNATURE_FILE, "trained_on.json",
+        "answers.npz", "metrics.json", MODEL_FILE, SIGNATURE_FILE, "trained_on.json",
     ]  # fmt: skip
     assert record.numbers["source_project"] == "y2017 2017"
     assert record.numbers["source"].startswith(str(tmp_path / "this/models"))

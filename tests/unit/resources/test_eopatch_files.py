@@ -319,3 +319,22 @@ def test_equal_arrays_are_equal_bytes(tmp_path: Path) -> None:
     subprocess.run(writer, check=True, cwd=Path(__file__).parents[3])
     chunks = {(tmp_path / f"{number}/data/FEATURES.zarr/0.0.0.0").read_bytes() for number in range(6)}
     assert len(chunks) == 1
+
+
+READER = """
+import os, sys
+from pathlib import Path
+from resources.eopatch_files import DATA, open_array
+before = len(os.listdir("/proc/self/task"))
+open_array(Path(sys.argv[1]), DATA, "FEATURES")[:]
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_reading_starts_no_thread(tmp_path: Path) -> None:
+    values = np.random.default_rng(3).normal(size=(2, ROWS, 2048, 4)).astype(np.float32)
+    create_array(tmp_path, DATA, "FEATURES", values.shape, "float32")[:] = values
+    reader = [sys.executable, "-W", "ignore", "-c", READER, str(tmp_path)]
+    said = subprocess.run(reader, check=True, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True)
+    assert said.stdout.split() == ["0"]

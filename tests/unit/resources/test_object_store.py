@@ -22,31 +22,12 @@ def store(tmp_path: Path) -> LocalFolder:
     return LocalFolder(tmp_path)
 
 
-def test_put_get_replace_delete(store: LocalFolder) -> None:
-    assert store.get("a/b.json") is None
-    store.put("a/b.json", b"one")
-    store.put("a/b.json", b"two")
-    assert store.get("a/b.json") == b"two"
-    store.delete("a/b.json")
-    store.delete("a/b.json")
-    assert store.get("a/b.json") is None
-
-
 def test_create_never_replaces(store: LocalFolder) -> None:
     assert store.create("a/b", b"one")
     assert not store.create("a/b", b"two")
     assert store.get("a/b") == b"one"
     assert list(store.keys("a")) == ["a/b"]
     assert os.listdir(store.path("a")) == ["b"]  # noqa: PTH208  no temporary file stays behind
-
-
-def test_swap_only_what_is_expected(store: LocalFolder) -> None:
-    assert not store.swap("r", b"new", b"old")
-    assert store.swap("r", b"one", None)
-    assert not store.swap("r", b"two", None)
-    assert not store.swap("r", b"two", b"zero")
-    assert store.swap("r", b"two", b"one")
-    assert store.get("r") == b"two"
 
 
 @pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd", "a/.."])

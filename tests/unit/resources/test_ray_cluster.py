@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eo_assets.errors import TileError, TransientError
+from resources.cluster_size import capped
 from resources.ray_cluster import Finished, RayCluster, TaskLimits, WorkerNeeds, in_this_process
-from resources.tile_tasks import capped
 
 SMALL = WorkerNeeds(cpus=1.0, memory_bytes=50 << 20)
 SOON = TaskLimits(tries=3, backoff_s=0.1)

@@ -10,6 +10,7 @@ import pytest
 from eo_assets.errors import StoreError
 from resources.local_folder import LocalFolder
 from resources.output_record import RETIRED_FORMAT, OutputRecord
+from resources.raster_file import raster_files
 from resources.retiring import retire
 from resources.sweeping import sweep
 from resources.tile_store import TileStore
@@ -44,6 +45,13 @@ def test_the_pixels_go_and_the_record_stays(store: TileStore) -> None:
         record.created,
     )
     assert not store.there(record)
+
+
+def test_rasters_of_a_retired_output_are_told_and_are_not_none(store: TileStore) -> None:
+    record = commit(store)
+    retire(store, record)
+    with pytest.raises(StoreError, match="were retired on"):
+        raster_files(store, store.live_record("features", record.key))
 
 
 def test_only_retired_records_are_of_the_new_format(store: TileStore) -> None:
@@ -105,8 +113,7 @@ def test_who_reads_it_is_told_when_and_why_and_what_to_do(store: TileStore, read
             getattr(store, read)(held)
         assert str(caught.value) == (
             f"features of {TILE}: its pixels were retired on {retired.retired} (storage.retention.features); a run "
-            "makes them again where something needs them: --only features, or set storage.retention.features to keep "
-            "first"
+            f"makes them again where something needs them, and what was bought --rebuy {TILE} quotes and buys again"
         )
 
 

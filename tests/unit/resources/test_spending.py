@@ -371,7 +371,7 @@ def test_what_began_without_an_approval_may_grow_with_one(tmp_path: Path) -> Non
         (b'{"format": 1, "approvals": []}', "'spendings'"),
         (b'{"format": 1, "approvals": [], "spendings": []}', "items"),
         (b'{"format": 1, "approvals": [], "spendings": {"a": {"id": "a"}}}', "missing 5 required"),
-        (b'{"format": 2, "approvals": [], "spendings": {}}', "written by a newer version, format 2"),
+        (b'{"format": 3, "approvals": [], "spendings": {}}', "written by a newer version, format 3"),
     ],
 )
 def test_a_document_that_can_not_be_read_lets_nothing_be_bought(tmp_path: Path, document: bytes, reason: str) -> None:
@@ -393,11 +393,16 @@ def test_the_document_is_plain_json(tmp_path: Path) -> None:
     ledger.approve(20, "jane", "first")
     reserve(ledger, "a", 10)
     document = json.loads((tmp_path / "spending/fields/2026-11.json").read_text())
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert document["spendings"]["a"]["approval"] == "first"
-    assert document["approvals"] == [
-        {"id": "first", "user": "jane", "created": "2026-11-30T23:59:30+00:00", "units": 20}
-    ]
+    (approval,) = document["approvals"]
+    assert approval == {
+        "id": "first",
+        "user": "jane",
+        "created": "2026-11-30T23:59:30+00:00",
+        "units": 20,
+        "signed_in": "unauthenticated",
+    }
 
 
 # Several processes

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from resources.local_folder import LocalFolder
+from resources.retiring import retire
 from resources.sweeping import sweep
 from resources.tile_store import GRACE_SECONDS, TileStore
 
@@ -91,6 +92,38 @@ def test_imagery_that_was_delivered_and_not_taken_up_is_never_swept(store: TileS
     os.utime(delivered, (LONG_AGO, LONG_AGO))
     assert sweep(store, "tiffs", grace_seconds=-1) == []
     assert (delivered / "B01.tif").exists()
+
+
+def test_imagery_that_was_bought_again_is_swept_once_the_new_one_is_committed(store: TileStore) -> None:
+    def deliver(request: str, tile: str, changed: float) -> None:
+        store.store.put(f"tiffs/2020/{request}/{tile}/B04.tif", b"paid")
+        os.utime(store.store.path(f"tiffs/2020/{request}/{tile}/B04.tif"), (changed, changed))
+
+    def take_up(request: str, tile: str) -> None:
+        attempt = store.delivered("tiffs", tile, f"tiffs/2020/{request}/{tile}")
+        store.commit("tiffs", tile, attempt, request, source=True)
+
+    for tile in (TILE, OTHER):
+        deliver("first", tile, LONG_AGO)
+        take_up("first", tile)
+    deliver("second", TILE, LONG_AGO + 60)
+    deliver("third", OTHER, time.time() + 60)
+    assert sweep(store, "tiffs", grace_seconds=0) == ["tiffs/2020/second/30NXL_0_0"], "older than what is committed"
+    deliver("second", TILE, LONG_AGO + 60)
+    take_up("second", TILE)
+    assert sweep(store, "tiffs", [TILE], grace_seconds=0) == []
+    assert sweep(store, "tiffs") == [], "somebody may read it still"
+    time.sleep(1.1)  # records tell whole seconds
+    assert sweep(store, "tiffs", grace_seconds=0) == ["tiffs/2020/first/30NXL_0_0"]
+    assert store.store.get("tiffs/2020/first/30NXL_0_1/B04.tif") == b"paid"
+    assert store.store.get("tiffs/2020/third/30NXL_0_1/B04.tif") == b"paid", "it may be about to be taken up"
+
+
+def test_what_is_left_of_making_a_retired_output_again_is_swept(store: TileStore) -> None:
+    commit(store, TILE)
+    retire(store, store.live_record("features", TILE))
+    left = leave(store, TILE)
+    assert sweep(store, "features") == [left.relative_to(store.store.root).as_posix()]
 
 
 def test_a_stage_that_never_ran_has_nothing_to_sweep(store: TileStore) -> None:

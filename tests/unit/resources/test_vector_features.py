@@ -1,6 +1,7 @@
 """Features of every kind of file: the same polygons and points, whatever the format and CRS; GeoParquet in detail."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import shapely
 from shapely.geometry import Point, box
 
 from eo_assets.core.tile import Bounds, Tile
-from eo_assets.errors import TileError
+from eo_assets.errors import AreaError, TileError
 from resources.vector_features import read_features, read_header
+from resources.vector_layers import read_layers
 
 TILE = Tile("33UUU_3_7", 32633, Bounds(330_000, 5_800_000, 330_100, 5_800_100), 10.0)
 SHAPES = [box(*TILE.bounds), box(430_000, 5_800_000, 430_100, 5_800_100), Point(330_050, 5_800_050), None]
@@ -99,3 +101,29 @@ def test_a_point_on_the_edge_of_the_tile_is_found_in_any_crs(tmp_path: Path, suf
     path = tmp_path / f"a.{suffix}"
     frame.to_parquet(path) if suffix == "parquet" else frame.to_file(path, engine="pyogrio")
     assert len(read_features(path, None, [], tile).shapes) == len(shapes)
+
+
+def test_a_virtual_file_is_refused_before_anything_that_it_names_is_read(tmp_path: Path) -> None:
+    virtual = tmp_path / "labels.geojson"
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        source = f"/vsicurl/http://127.0.0.1:{elsewhere.getsockname()[1]}/secret.geojson"
+        virtual.write_text(
+            f'<OGRVRTDataSource><OGRVRTLayer name="secret"><SrcDataSource>{source}</SrcDataSource>'
+            "</OGRVRTLayer></OGRVRTDataSource>"
+        )
+        elsewhere.settimeout(0.2)
+        with pytest.raises(TileError, match="is no GeoPackage, GeoJSON, FlatGeobuf or shapefile; export it"):
+            read_features(virtual, None, ["share"], TILE)
+        with pytest.raises(AreaError, match="its content is something else: export it again as GeoJSON"):
+            read_layers(virtual, AreaError)
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
+
+
+def test_another_kind_of_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(
+        json.dumps({"type": "Topology", "objects": {"a": {"type": "Point", "coordinates": [0, 0]}}, "arcs": []})
+    )
+    with pytest.raises(TileError, match="is a TopoJSON file, which is not read"):
+        read_header(path, None, [])

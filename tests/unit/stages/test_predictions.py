@@ -1,6 +1,11 @@
 """Predictions equal the model's own, keep to their type, and never pass off a value as nodata."""
 
 import dataclasses
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import lightgbm
@@ -9,7 +14,8 @@ import pytest
 
 from eo_assets.errors import ModelError
 from eo_assets.stages.features import FEATURES
-from eo_assets.stages.predictions import as_table, load_model
+from eo_assets.stages.predictions import METRICS_FILE, load_predictor
+from eo_assets.stages.walk import TileWork
 from resources.eopatch_files import DATA, DATA_TIMELESS, open_array
 
 HALF = np.linspace(-1, 1, 200)
@@ -68,6 +74,7 @@ def test_a_classifier_gives_original_codes_and_probabilities(
     labels = np.asarray(codes)[np.digitize(HALF, np.linspace(-0.5, 0.5, len(codes) - 1))]
     outcome = run(world, labels=labels, kind="lightgbm_classifier")
     assert outcome.status == "done", outcome
+    assert outcome.record.numbers["evaluator"] == "exact"
     classes = predicted(world)[..., 0]
     known = ~np.isnan(classes) & (classes != 0)
     assert set(np.unique(classes[known])) <= set(codes)
@@ -111,20 +118,7 @@ def test_a_torn_model_is_told(world: Any, file: str, text: str) -> None:
     folder = world.store.live("model", "model")
     (folder / file).write_text(text)
     with pytest.raises(ModelError, match=r"model\.txt can't be loaded"):
-        load_model(str(folder))
-
-
-def test_rows_are_pixels_with_any_value(digital_numbers: Any) -> None:
-    block = np.arange(2 * 3 * 4 * 2, dtype=np.float32).reshape(2, 3, 4, 2)
-    block[:, 1, 2] = np.nan
-    block[0, 0, 0] = np.nan
-    table, valid = as_table(block)
-    assert table.shape == (11, 4)
-    assert not valid[1, 2] and valid[0, 0]
-    np.testing.assert_array_equal(table[1], [2, 3, 26, 27])
-    assert np.isnan(table[0, :2]).all()
-    empty, nothing = as_table(np.full((2, 3, 4, 2), np.nan, np.float32))
-    assert empty.shape == (0, 4) and not nothing.any()
+        load_predictor(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -141,3 +135,39 @@ def test_a_model_of_other_units_is_refused_and_never_quietly_used(world: Any, ch
     outcome = world.run("predictions")["predictions"]
     assert outcome.status == "failed"
     assert f"{world.tile.name}: the model does not fit this project: {told}" in outcome.reason
+
+
+def test_a_tile_tells_who_predicted(world: Any) -> None:
+    assert run(world).record.numbers["evaluator"] == "exact"
+
+
+WORKER = """
+import pickle, sys
+walk, work = pickle.loads(open(sys.argv[1], "rb").read())
+[outcome] = walk(work)
+print(outcome.status, outcome.record.numbers["evaluator"], *{"lightgbm", "sklearn", "pandas"} & {*sys.modules})
+"""
+
+
+def test_a_worker_that_predicts_loads_no_lightgbm(world: Any, tmp_path: Path) -> None:
+    world.label()
+    world.train()
+    world.run("tiffs", "eopatches", "features", delivery=world.deliver())
+    (tmp_path / "work").write_bytes(pickle.dumps((world.walk(), TileWork(world.tile, ("predictions",)))))
+    worker = [sys.executable, "-W", "ignore", "-c", WORKER, str(tmp_path / "work")]
+    said = subprocess.run(worker, check=True, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True)
+    assert said.stdout.split() == ["done", "exact"]
+
+
+def test_a_model_whose_training_found_a_difference_is_lightgbms_own(world: Any) -> None:
+    world.make()
+    exact = predicted(world)
+    folder = world.store.live("model", "model")
+    (folder / METRICS_FILE).write_text(json.dumps({"evaluator": "lightgbm (3 values differ)"}))
+    load_predictor.cache_clear()
+    predictor, _ = load_predictor(str(folder))
+    assert predictor.told == "lightgbm (3 values differ)"
+    features = open_array(world.store.live("features", world.tile.name), DATA, FEATURES)[:]
+    valid = ~np.isnan(exact[..., 0])
+    own = np.clip(predictor.predict_pixels(features, valid), 0, 100).astype(np.float32)
+    np.testing.assert_array_equal(own, exact[..., 0][valid])

@@ -110,10 +110,10 @@ def test_retired_pixels_that_were_bought_are_told_with_their_cost(world: Any) ->
     seconds = sum(records[stage].numbers["seconds"] for stage in ("tiffs", "eopatches"))
     retired = world.store.record("tiffs", world.tile.name).retired
     assert outcomes["features"].reason == (
-        f"features of 33UUU_3_7 needs pixels that were bought and are gone: tiffs (retired on {retired}). Making them "
-        f"again costs about 0.02 processing units for tiffs (batch, at least 100 a request), and {seconds:.1f} CPU "
-        "seconds for tiffs, eopatches. Nothing was bought; --rebuy 33UUU_3_7 quotes and buys them, or take back the "
-        "change that needs them. storage.retention.tiffs: keep spares it"
+        f"features of 33UUU_3_7 needs pixels that were bought and are gone: tiffs (retired on {retired}). To buy them "
+        "again, run it with --rebuy 33UUU_3_7: that quotes first, about 0.02 processing units for tiffs (batch, at "
+        f"least 100 a request), and {seconds:.1f} CPU seconds for tiffs, eopatches. Or take back the change that needs "
+        "them"
     )
     assert gone(world, "eopatches"), "nothing was begun"
 
@@ -153,7 +153,7 @@ def test_labels_that_were_bought_are_not_asked_for_again(world: Any, monkeypatch
     world.sampling["seed"] = 2
     samples = world.run()["samples"]
     assert samples.status == "failed"
-    assert "costs 1.25 processing units for reference, as the service charged them" in samples.reason
+    assert "quotes first, 1.25 processing units for reference, as the service charged them" in samples.reason
     assert gone(world, "reference")
 
 

@@ -46,6 +46,20 @@ def test_samples_are_what_lies_under_them(world: Any) -> None:
     assert not np.isnan(found["features"]).any(axis=(2, 3)).all(axis=0).any(), "one date at least is whole"
 
 
+def test_blocks_of_rows_without_labels_are_not_read(world: Any) -> None:
+    labels = np.full(world.tile.shape, 255, np.uint8)
+    labels[10:40] = 7
+    world.label(labels)
+    key = world.deliver()
+    world.run("tiffs", "reference", "eopatches", "features", delivery=key)
+    folder = world.store.live("features", world.tile.name) / DATA / f"{FEATURES}.zarr"
+    for chunk in [path for path in folder.iterdir() if not path.name.startswith((".", "0.0."))]:
+        chunk.write_bytes(bytes(chunk.stat().st_size))  # of the size that the record says
+    outcome = world.run("samples")["samples"]
+    assert outcome.status == "done", outcome
+    assert outcome.record.numbers["eligible_pixels"] > 0
+
+
 def test_eo_learn_opens_samples(world: Any) -> None:
     sample(world)
     patch = load_eopatch(world.store.live("samples", world.tile.name))

@@ -1,4 +1,7 @@
-"""Every asset of a made graph as Dagster hands it on: by `load_asset_value`, to a user's assets, and back again."""
+"""Every asset of a made graph as Dagster hands it on: by `load_asset_value`, to a user's assets, and back again.
+
+Over a project in a folder and over the same in a bucket.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import rasterio
 from eolearn.core import EOPatch, FeatureType
 
 from eo_assets.partitions import tile_partitions
+from eo_assets.stages.build import in_bucket
 from jobs.launches import RANGE_END, RANGE_START
 
 # A user's asset over a range names a backfill policy, which Dagster calls beta.
@@ -29,34 +33,49 @@ EOPATCHES = {
 }
 
 
+@pytest.fixture(scope="module", params=["folder", "bucket"])
+def made(request: pytest.FixtureRequest) -> Any:
+    """The whole graph, run once. Read only, but for what a user's assets add in the bucket."""
+    return request.getfixturevalue("fields" if request.param == "folder" else "fields_in_bucket")
+
+
+@pytest.fixture
+def open_to_users(made: Any, request: pytest.FixtureRequest) -> Any:
+    """The same for a user's assets to be added to: in the folder a copy."""
+    if in_bucket(made.loaded):
+        return made
+    copied: Callable[[], Any] = request.getfixturevalue("copied")
+    return copied()
+
+
 @pytest.mark.parametrize("asset", EOPATCHES)
-def test_a_tile_of_an_asset_is_an_eopatch(fields: Any, asset: str) -> None:
+def test_a_tile_of_an_asset_is_an_eopatch(made: Any, asset: str) -> None:
     kind, name = EOPATCHES[asset].split("/")
-    for tile in fields.tiles:
-        eopatch = fields.load(asset, tile.name)
+    for tile in made.tiles:
+        eopatch = made.load(asset, tile.name)
         assert isinstance(eopatch, EOPatch)
         assert eopatch.bbox.crs.epsg == tile.epsg and tuple(eopatch.bbox) == tuple(tile.bounds)
         array = eopatch[FeatureType(kind), name]
         assert array.ndim == (4 if kind == "data" else 3) and array.size
 
 
-def test_a_tile_of_tiffs_is_the_files_that_were_delivered(fields: Any) -> None:
-    for tile in fields.tiles:
-        tiffs = fields.load("tiffs", tile.name)
+def test_a_tile_of_tiffs_is_the_files_that_were_delivered(made: Any) -> None:
+    for tile in made.tiles:
+        tiffs = made.load("tiffs", tile.name)
         assert sorted(tiffs) == ["B04", "B08", "B11", "MASK", "userdata"]
         with rasterio.open(tiffs["B08"]) as tiff:
             assert tiff.shape == tile.shape
         assert len(tiffs["userdata"]["dates"]) == 2
 
 
-def test_the_area_and_its_tiles(fields: Any) -> None:
-    aoi = fields.load("aoi")
+def test_the_area_and_its_tiles(made: Any) -> None:
+    aoi = made.load("aoi")
     assert isinstance(aoi, geopandas.GeoDataFrame) and aoi.crs.to_epsg() == 4326
-    assert fields.load("tile_grid") == fields.tiles
+    assert made.load("tile_grid") == made.tiles
 
 
-def test_training_data_and_model(fields: Any) -> None:
-    data, model = fields.load("training_data"), fields.load("model")
+def test_training_data_and_model(made: Any) -> None:
+    data, model = made.load("training_data"), made.load("model")
     assert data["FEATURES"].shape == (len(data["LAND_COVER"]), len(data["columns"]))
     assert isinstance(model.booster, lightgbm.Booster)
     assert model.signature.columns == tuple(data["columns"]) == tuple(model.booster.feature_name())
@@ -64,19 +83,21 @@ def test_training_data_and_model(fields: Any) -> None:
     assert set(model.metrics["scores"]) == {"held_out_blocks", "random_split"}
 
 
-def test_a_map_is_the_path_of_its_file_and_the_collection_says_where_it_is(fields: Any) -> None:
-    path = fields.load("maps", "32633")
-    assert path.name == "utm32633_result.tiff" and Path(path).exists()
-    with path.open() as tiff:
-        assert tiff.crs.to_epsg() == 32633
-    collection = fields.load("byoc_collection")
+def test_a_map_is_a_path_and_a_handle_and_the_collection_says_where_it_is(made: Any) -> None:
+    raster = made.load("maps", "32633")
+    assert raster.name == "utm32633_result.tiff" and Path(raster).exists()
+    assert raster.place == f"{made.store.place(raster.record)}/{raster.name}"
+    with raster.open() as here, rasterio.open(raster) as copy:
+        assert here.crs.to_epsg() == 32633
+        np.testing.assert_array_equal(here.read(), copy.read())
+    collection = made.load("byoc_collection")
     assert collection["name"] == "fields" and collection["tiles"][0]["status"] == "INGESTED"
 
 
 @pytest.fixture
-def users(copied: Callable[..., Any]) -> tuple[Any, dg.Definitions]:
+def users(open_to_users: Any) -> tuple[Any, dg.Definitions]:
     """A user's assets on top of a made graph: one over a tile, one over a range, one of a single value, one astray."""
-    graph = copied()
+    graph = open_to_users
     tiles = tile_partitions("fields")
 
     @dg.asset(
@@ -131,8 +152,9 @@ def materialize(graph: Any, definitions: dg.Definitions, asset: list[str], *keys
 
 def test_a_users_assets_over_a_tile_a_range_and_all_tiles(users: tuple[Any, dg.Definitions]) -> None:
     graph, definitions = users
-    assert graph.run("tile_grid")  # registers the partitions in this test's own instance
+    graph.run("tile_grid")  # registers the partitions where it has not yet been run in this instance
     names = [tile.name for tile in graph.tiles]
+    assert list(graph.instance.get_dynamic_partitions("fields/tiles")) == names
     for name in names:
         assert materialize(graph, definitions, ["fields", "greenness"], name).success
     loaded = definitions.load_asset_value(["fields", "greenness"], instance=graph.instance, partition_key=names[1])

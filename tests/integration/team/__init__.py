@@ -1,0 +1,1 @@
+"""The Dagster of a team as deploy/ describes it."""
