@@ -45,9 +45,15 @@ class RunUsage:
             self.tries_lost += 1
             self.cpu_seconds_lost += cpu_seconds
 
+    def has_seen(self, node: str) -> bool:
+        """Whether this node has been seen alive."""
+        return node in self._nodes
+
     def worked_on(self, node: str) -> None:
-        """The run uses this node, by Ray's id: a try has begun there, or its driver is there."""
+        """The run uses this node now, by Ray's id: a try has begun or ended there, or its driver is there."""
         self._used.add(node)
+        if node in self._nodes:
+            self._nodes[node].last = self.clock()
 
     def saw(self, nodes: Iterable[Mapping[str, Any]]) -> None:
         """Take up what `ray.nodes()` tells. A node is counted from the first time that it is seen alive to the last."""

@@ -164,6 +164,12 @@ class TileTasks(Generic[Work, Result]):
         self._usage.saw(self._ray.nodes())
         self._counted = time.monotonic()
 
+    def _works_on(self, node: str) -> None:
+        """Count a machine's time from its first tile on: a short life may fall between two counts of the cluster."""
+        if not self._usage.has_seen(node):
+            self._usage.saw(self._ray.nodes())
+        self._usage.worked_on(node)
+
     def _turn(self) -> Iterator[Finished[Work, Result] | None]:
         """Wait for a moment, and see to whatever happened."""
         if not self._running:
@@ -195,9 +201,10 @@ class TileTasks(Generic[Work, Result]):
             return self._failed(tile, Fault("passing", "its task ended without an answer"))
         if tile.ends_at is None:
             tile.ends_at, tile.node = time.monotonic() + self._limits.timeout_s, answer
-            self._usage.worked_on(answer)
+            self._works_on(tile.node)
             return None
         del self._running[task]
+        self._works_on(tile.node)
         self._ended(tile)
         self._restarts = 0
         return Finished(tile.work, answer)

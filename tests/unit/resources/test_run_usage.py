@@ -32,6 +32,16 @@ def test_hours_from_the_first_sight_to_the_last() -> None:
     assert usage.hours() == (Hours("c6i.large", True, 1 + 2), Hours("m6i.xlarge", False, 3))
 
 
+def test_a_machine_that_is_counted_once_works_from_its_first_tile_to_its_last() -> None:
+    usage = RunUsage()
+    at(usage, 1)
+    usage.saw([node("a", "c6i.large")])
+    usage.worked_on("a")
+    at(usage, 1.5)
+    usage.worked_on("a")
+    assert usage.hours() == (Hours("c6i.large", True, 0.5),)
+
+
 def test_one_machine_without_a_label_among_others_is_not_passed_over() -> None:
     usage = RunUsage(clock=lambda: 0)
     usage.saw([node("a", "c6i.large"), node("b")])
