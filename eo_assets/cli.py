@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -20,6 +21,10 @@ from eo_assets.errors import EoAssetsError
 ASKING = frozenset({"plan", "status", "spend", "orders", "path", "preflight", "doctor"})
 """Commands that only ask: somebody sits before them, so a bucket that does not answer is not waited for long."""
 
+OBJECTS_A_COLLECTION = 50_000
+"""New objects after which Python looks for cycles among them, instead of 700: of what is imported there are a million,
+none of them garbage, and looking them through again and again took a third of a short command."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="eo-assets")
@@ -29,6 +34,7 @@ def main(context: click.Context) -> None:
     from resources.core_dumps import forbid_core_dumps
 
     forbid_core_dumps()
+    gc.set_threshold(OBJECTS_A_COLLECTION)
     if context.invoked_subcommand in ASKING:
         from resources.s3_access import PATIENCE_VARIABLE
 

@@ -135,9 +135,11 @@ class TileTasks(Generic[Work, Result]):
 
         def call(item: Work) -> Iterator[Result | str]:
             from resources.core_dumps import forbid_core_dumps
+            from resources.heap import keep_freed
             from resources.worker_node import worker_node
 
             forbid_core_dumps()
+            keep_freed()
             yield worker_node()["ray_node"]  # it has started there
             yield function(item)
 

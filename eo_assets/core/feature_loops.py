@@ -1,4 +1,4 @@
-"""The loop over pixels of features: plain Python, run as machine code by `compiled.run_compiled`."""
+"""The loops over pixels of features: plain Python, run as machine code by `compiled.run_compiled`."""
 
 from __future__ import annotations
 
@@ -51,3 +51,17 @@ def columns(
                     column += 1
                 count += whole
     complete[0] = count
+
+
+def mark_whole(block: NDArray[np.float32], found: NDArray[np.bool_]) -> None:
+    """Set `found` (y, x) where some date of `block` (time, y, x, feature) has no NaN; a found pixel is left at once."""
+    for time in range(np.uint64(block.shape[0])):
+        for y in range(np.uint64(block.shape[1])):
+            for x in range(np.uint64(block.shape[2])):
+                if found[y, x]:
+                    continue
+                whole = True
+                for column in range(np.uint64(block.shape[3])):
+                    value = block[time, y, x, column]
+                    whole &= value == value
+                found[y, x] = whole

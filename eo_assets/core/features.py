@@ -61,6 +61,13 @@ def feature_block(
     return stack, int(complete[0])
 
 
+def whole_pixels(block: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(y, x), True where some date of a block (time, y, x, feature) has all features: none of them NaN."""
+    found = np.zeros(block.shape[1:3], dtype=np.bool_)
+    run_compiled(feature_loops.mark_whole, np.ascontiguousarray(block), found)
+    return found
+
+
 def _pairs(plan: FeaturePlan) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """First and second bands of all indices."""
     return tuple(first for first, _ in plan.indices), tuple(second for _, second in plan.indices)

@@ -64,7 +64,8 @@ def write_bands(
     picture = Thumbnail(tile.shape)
     dark = DarkTargets(bands.source, timestamps if bands.factor != 1 else ())
     shape = (frames.dates, *tile.shape, len(bands.source))
-    array = create_array(output, DATA, name, shape, bands.dtype, Scaling(bands.factor) if as_numbers(bands) else None)
+    scaling = Scaling(bands.factor) if as_numbers(bands) else None
+    array = create_array(output, DATA, name, shape, bands.dtype, scaling, fast=True)
     for columns in column_blocks(frames.dates, tile.shape[1]):
         a_row = _window_bytes(frames.dates, columns, bands)
         for rows in windows(tile.shape[0], a_row, frames.rows_at_once):

@@ -32,7 +32,6 @@ from resources.eopatch_files import (
     row_blocks,
     write_header,
 )
-from resources.heap import give_back
 
 FEATURES, OBSERVATIONS = "FEATURES", "OBSERVATIONS"
 COMPILER = 110 << 20
@@ -106,7 +105,6 @@ class FeaturesStage:
         for rows in row_blocks(tile.shape[0]):
             valid = None if mask is None else mask[:, rows, :, 0]
             columns.write(rows, numbers.read(rows), numbers.factor, valid)
-            give_back()
         return columns.finish()
 
     def _composited(self, compositor: Compositor, tile: Tile, output: Path) -> StageResult:
@@ -118,7 +116,6 @@ class FeaturesStage:
             block = compositor.block(rows)
             columns.write(rows, block.values, compositor.factor, None)
             observations.write(rows, block)
-            give_back()
         told = {**columns.finish().numbers, **compositor.told, **observations.finish()}
         return StageResult(told, empty=None if observations.clear else compositor.why_empty())
 

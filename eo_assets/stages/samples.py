@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eo_assets.core import sampling as draw
+from eo_assets.core.features import whole_pixels
 from eo_assets.core.points import Points
 from eo_assets.core.tile import Tile
 from eo_assets.project import PointsReference, Reference, Sampling
@@ -137,15 +138,7 @@ def _valid_somewhere(features: Any, asked: NDArray[np.bool_]) -> NDArray[np.bool
     valid = np.zeros(asked.shape, dtype=np.bool_)
     for rows in row_blocks(asked.shape[0]):
         if asked[rows].any():
-            valid[rows] = _valid_rows(features[:, rows])
-    return valid
-
-
-def _valid_rows(block: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(rows, x), True where any date has all features; one date at a time."""
-    valid = np.zeros(block.shape[1:3], dtype=np.bool_)
-    for date in block:
-        valid |= ~np.isnan(date).any(axis=-1)
+            valid[rows] = whole_pixels(features[:, rows])
     return valid
 
 

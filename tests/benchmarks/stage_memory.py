@@ -78,7 +78,9 @@ def measure(pickled: Path, what: str) -> dict[str, Any]:
     import ray  # noqa: F401  a worker has it too
 
     from eo_assets.stages.walk import TileWork
+    from resources.heap import keep_freed
 
+    keep_freed()
     walk, tile = pickle.loads(pickled.read_bytes())  # noqa: S301  written above
     before, started, at_work = peak_mb(), time.perf_counter(), time.process_time()
     if what == "walk":

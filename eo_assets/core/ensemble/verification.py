@@ -6,6 +6,7 @@ Decisions are compared at every node, with LightGBM's rule as this module says i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 SPECIAL = (0.0, -0.0, np.nan, np.inf, -np.inf, 1e-35, -1e-35, 1e-36, -1e-36, 1e-40, -1e-45, 5e-324, 3e38, -1e308)
 """Values that are treated in ways of their own: missing, infinite, denormal, taken for 0, and beyond float32."""
+
+
+RULES_AT_ONCE = 256
+"""Decisions of a column that are compared together."""
 
 
 def first_disagreement(
@@ -60,27 +65,40 @@ def first_wrong_decision(evaluator: Evaluator) -> str | None:
     """The first node that sends a value round any cut of its feature to another side than LightGBM, or None."""
     nodes, trees = evaluator.tables.nodes, evaluator.tables.ensemble.trees
     said = [np.concatenate([[], *(getattr(tree, name) for tree in trees)]) for name in ("thresholds", "decisions")]
-    rules = np.stack([nodes.columns, nodes.cuts, *said], axis=1)
+    rules = np.unique(np.stack([nodes.columns, nodes.cuts, *said], axis=1), axis=0)
     table = _critical_table(evaluator)
     with np.errstate(over="ignore"):
         single = table.astype(np.float32)
     for values in (table, single):
         bins = evaluator.bins(values)
-        for column, cut, threshold, decision in np.unique(rules, axis=0):
-            own = values[:, evaluator.tables.columns.features[int(column)]].astype(np.float64)
-            wrong = (bins[int(column)] > cut) != goes_right(own, threshold, int(decision))
+        for some in _by_column(rules):
+            column = int(some[0, 0])
+            own = values[:, evaluator.tables.columns.features[column]].astype(np.float64)
+            cuts, thresholds, decisions = some[:, 1:, None].transpose(1, 0, 2)
+            wrong = (bins[column] > cuts) != goes_right(own, thresholds, decisions.astype(np.int64))
             if wrong.any():
-                return f"{own[wrong][0]!r} ({values.dtype}) goes the wrong way at the threshold {threshold!r}"
+                rule, place = np.argwhere(wrong)[0]
+                threshold = float(thresholds[rule, 0])
+                return f"{own[place]!r} ({values.dtype}) goes the wrong way at the threshold {threshold!r}"
     return None
 
 
-def goes_right(values: NDArray[np.float64], threshold: float, decision: int) -> NDArray[np.bool_]:
+def _by_column(rules: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """The rules of one column after the other, so many at a time that a table of them and its values stays small."""
+    ends = np.flatnonzero(np.diff(rules[:, 0])) + 1
+    for of_column in np.split(rules, ends):
+        for start in range(0, len(of_column), RULES_AT_ONCE):
+            yield of_column[start : start + RULES_AT_ONCE]
+
+
+def goes_right(
+    values: NDArray[np.float64], threshold: NDArray[np.float64] | float, decision: NDArray[np.int64] | int
+) -> NDArray[np.bool_]:
     """LightGBM's rule for values that it was given: `Tree::NumericalDecision` in include/LightGBM/tree.h."""
     missing = np.isnan(values)
     taken = np.where(missing | (np.abs(values) <= ZERO), 0.0, values)
-    if decision & MISSING_NAN:
-        return np.where(missing, not decision & DEFAULT_LEFT, taken > threshold)
-    return taken > threshold
+    told = missing & (np.bitwise_and(decision, MISSING_NAN) != 0)
+    return np.where(told, np.bitwise_and(decision, DEFAULT_LEFT) == 0, taken > threshold)
 
 
 def values_round_cuts(evaluator: Evaluator, rows: NDArray[np.float32] | None = None) -> NDArray[np.float64]:
