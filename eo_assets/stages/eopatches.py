@@ -26,7 +26,7 @@ from resources.output_record import OutputRecord
 STANDS_FOR = "stands_for"
 """A number of tiffs that are not there: the stage whose adopted output they stand before."""
 
-GDAL_CACHE = 64 << 20
+GDAL_CACHE = 32 << 20
 """Bytes of decoded blocks that GDAL keeps: those of one tiff that a window lies in. Unless told, it takes a twentieth
 of the machine and keeps whole tiles."""
 

@@ -104,7 +104,7 @@ class FeaturesStage:
         numbers, columns = DigitalNumbers(bands), _Columns(output, tile, bands.shape[0], self.plan)
         for rows in row_blocks(tile.shape[0]):
             valid = None if mask is None else mask[:, rows, :, 0]
-            columns.write(rows, numbers.read(rows), numbers.factor, valid)
+            columns.write(rows, *feature_block(numbers.read(rows), numbers.factor, valid, self.plan))
         return columns.finish()
 
     def _composited(self, compositor: Compositor, tile: Tile, output: Path) -> StageResult:
@@ -114,7 +114,7 @@ class FeaturesStage:
         observations = _Observations(output, tile, len(self.periods))
         for rows in row_blocks(tile.shape[0]):
             block = compositor.block(rows)
-            columns.write(rows, block.values, compositor.factor, None)
+            columns.write(rows, *feature_block(block.values, compositor.factor, None, self.plan))
             observations.write(rows, block)
         told = {**columns.finish().numbers, **compositor.told, **observations.finish()}
         return StageResult(told, empty=None if observations.clear else compositor.why_empty())
@@ -130,9 +130,8 @@ class _Columns:
         self._picture = Thumbnail(tile.shape)
         self._valid = 0
 
-    def write(self, rows: slice, numbers: NDArray[Any], factor: float, valid: NDArray[np.bool_] | None) -> None:
-        """Columns of numbers (time, rows, x, band), NaN where they or `valid` (time, rows, x) say so."""
-        block, complete = feature_block(numbers, factor, valid, self._plan)
+    def write(self, rows: slice, block: NDArray[np.float32], complete: int) -> None:
+        """Columns (time, rows, x, feature), and how many pixels of all dates have every one."""
         self._array[:, rows] = block
         self._picture.add(rows, block[-1, ..., :1])
         self._valid += complete
