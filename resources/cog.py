@@ -19,6 +19,10 @@ from rasterio.windows import Window
 from eo_assets.core.mosaic import Lattice
 from eo_assets.errors import StoreError
 
+GDAL_CACHE = 256 << 20
+"""Bytes of blocks that GDAL keeps, of its own accord a twentieth of the machine. A row of blocks of the widest zone is
+34 MB a byte of a pixel, and the driver copies from one such row to another."""
+
 Resampling = Literal["nearest", "average", "bilinear", "cubic", "mode"]
 
 
@@ -87,8 +91,9 @@ def write_cog(
         raw, cog = Path(scratch, "rows.tif"), Path(scratch, "cog.tif")
         statistics = _Statistics(nodata)
         try:
-            _write_rows(raw, lattice, np.dtype(dtype), blocks, statistics, tags or {}, description)
-            rasterio.shutil.copy(raw, cog, driver="COG", **options.creation(), **_overviews(lattice, options))
+            with rasterio.Env(GDAL_CACHEMAX=GDAL_CACHE):
+                _write_rows(raw, lattice, np.dtype(dtype), blocks, statistics, tags or {}, description)
+                rasterio.shutil.copy(raw, cog, driver="COG", **options.creation(), **_overviews(lattice, options))
         except rasterio.errors.RasterioError as error:
             raise StoreError(f"{path}: GDAL could not write the map: {error}. Check the space left on disk.") from error
         size = cog.stat().st_size

@@ -236,7 +236,7 @@ def row_blocks(height: int) -> list[slice]:
 
 def column_blocks(dates: int, width: int) -> list[slice]:
     """The columns of the blocks that arrays with so many dates are stored and processed in."""
-    wide = _block_width(dates, width)
+    wide = block_width(dates, width)
     return [slice(start, min(start + wide, width)) for start in range(0, width, wide)]
 
 
@@ -245,8 +245,8 @@ def blocks(shape: tuple[int, ...]) -> list[tuple[slice, slice]]:
     return [(rows, columns) for rows in row_blocks(shape[1]) for columns in column_blocks(shape[0], shape[2])]
 
 
-def _block_width(dates: int, width: int) -> int:
-    """All columns, or `COLUMNS`; half of that for every doubling beyond four times as many dates."""
+def block_width(dates: int, width: int) -> int:
+    """Columns of such a block: all, or `COLUMNS`; half of that for every doubling beyond four times as many dates."""
     if dates <= WHOLE_WIDTH_DATES:
         return max(1, width)
     columns = COLUMNS
@@ -277,5 +277,5 @@ def list_chunks(shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
 def chunks_of(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The chunks that an array of this shape, (time, y, x, band) or (y, x, band), is stored in."""
     *dates, height, width, bands = shape
-    columns = _block_width(dates[0], width) if dates else max(1, width)
+    columns = block_width(dates[0], width) if dates else max(1, width)
     return (*(max(1, size) for size in dates), max(1, min(height, ROWS)), columns, max(1, bands))

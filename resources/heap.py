@@ -16,20 +16,22 @@ LARGEST = 1 << 30
 
 
 def keep_freed() -> None:
-    """Let large arrays lie where those before them lay. A worker calls it once.
+    """Let large arrays lie where those before them lay; called before each tile, since it is cheap.
 
-    Unless told, the C library asks the kernel for every array of over 32 MB and gives it back with the array. The stages
-    work block by block, so the kernel would clear the same hundreds of MB anew for each: a tenth of a tile's seconds.
+    Unless told, the C library asks the kernel for every array of over 32 MB and gives it back with the array. The
+    stages work block by block, so the kernel would clear the same hundreds of MB anew for each: a tenth of a tile's
+    seconds. Before 2.35 glibc refuses so high a limit, and is then left as it is: told of the other one alone it would
+    no longer learn from what is freed, and ask the kernel for everything from 128 KB on.
     """
-    if tune := _function("mallopt"):
-        tune(MMAP_THRESHOLD, LARGEST)
+    tune = _function("mallopt")
+    if tune and tune(MMAP_THRESHOLD, LARGEST):
         tune(TRIM_THRESHOLD, KEPT)
 
 
 def give_back() -> None:
     """Let the C library return its free memory.
 
-    Hundreds of MB of GDAL's cache would otherwise count as a worker's memory for as long as it lives.
+    GDAL's cache, and windows of tiffs, would otherwise count as a worker's memory for as long as it lives.
     """
     if trim := _function("malloc_trim"):
         trim(0)

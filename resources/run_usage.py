@@ -50,7 +50,7 @@ class RunUsage:
         return node in self._nodes
 
     def worked_on(self, node: str) -> None:
-        """The run uses this node now, by Ray's id: a try has begun or ended there, or its driver is there."""
+        """The run uses this node now, by Ray's id: a try has begun or answered there, or its driver is there."""
         self._used.add(node)
         if node in self._nodes:
             self._nodes[node].last = self.clock()

@@ -25,7 +25,8 @@ from resources.eopatch_files import (
     MASK,
     ROWS,
     DigitalNumbers,
-    column_blocks,
+    block_width,
+    blocks,
     create_array,
     open_array,
     read_timestamps,
@@ -61,12 +62,12 @@ class FeaturesStage:
 
     def memory_bytes(self, tile: Tile) -> int:
         """Of one block: the float32 columns and their compressed copy, the bands they are made of, the composites."""
-        pixels, bands, periods = ROWS * tile.shape[1], len(self.band_names), len(self.periods)
-        columns = 8 * len(self.plan.names) * (periods or self.expected_dates)
-        width: int = column_blocks(self.expected_dates, tile.shape[1])[0].stop
-        read = self.expected_dates * ROWS * width
+        bands, periods = len(self.band_names), len(self.periods)
+        read = self.expected_dates * ROWS * block_width(self.expected_dates, tile.shape[1])
+        composited = periods * ROWS * tile.shape[1]
+        columns = 8 * len(self.plan.names) * (composited or read)
         worker = (350 << 20) + COMPILER
-        return worker + pixels * (columns + 12 * bands * periods) + 4 * bands * read
+        return worker + columns + 12 * bands * composited + 4 * bands * read
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -102,9 +103,9 @@ class FeaturesStage:
         mask = open_array(folder, MASK, self.features.mask) if self.features.mask else None
         write_header(output, tile, read_timestamps(folder))
         numbers, columns = DigitalNumbers(bands), _Columns(output, tile, bands.shape[0], self.plan)
-        for rows in row_blocks(tile.shape[0]):
-            valid = None if mask is None else mask[:, rows, :, 0]
-            columns.write(rows, *feature_block(numbers.read(rows), numbers.factor, valid, self.plan))
+        for rows, across in blocks(bands.shape):
+            valid = None if mask is None else mask[:, rows, across, 0]
+            columns.write(rows, across, *feature_block(numbers.read(rows, across), numbers.factor, valid, self.plan))
         return columns.finish()
 
     def _composited(self, compositor: Compositor, tile: Tile, output: Path) -> StageResult:
@@ -114,7 +115,7 @@ class FeaturesStage:
         observations = _Observations(output, tile, len(self.periods))
         for rows in row_blocks(tile.shape[0]):
             block = compositor.block(rows)
-            columns.write(rows, *feature_block(block.values, compositor.factor, None, self.plan))
+            columns.write(rows, slice(None), *feature_block(block.values, compositor.factor, None, self.plan))
             observations.write(rows, block)
         told = {**columns.finish().numbers, **compositor.told, **observations.finish()}
         return StageResult(told, empty=None if observations.clear else compositor.why_empty())
@@ -130,10 +131,10 @@ class _Columns:
         self._picture = Thumbnail(tile.shape)
         self._valid = 0
 
-    def write(self, rows: slice, block: NDArray[np.float32], complete: int) -> None:
-        """Columns (time, rows, x, feature), and how many pixels of all dates have every one."""
-        self._array[:, rows] = block
-        self._picture.add(rows, block[-1, ..., :1])
+    def write(self, rows: slice, across: slice, block: NDArray[np.float32], complete: int) -> None:
+        """Columns (time, rows, across, feature), and how many pixels of all dates have every one."""
+        self._array[:, rows, across] = block
+        self._picture.add(rows, block[-1, ..., :1], slice(across.start or 0, None))
         self._valid += complete
 
     def finish(self) -> StageResult:

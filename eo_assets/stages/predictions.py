@@ -30,6 +30,8 @@ from resources.eopatch_files import (
     MASK,
     MASK_TIMELESS,
     ROWS,
+    block_width,
+    blocks,
     create_array,
     open_array,
     read_timestamps,
@@ -75,8 +77,9 @@ class PredictionsStage:
     cpus: ClassVar[float] = 1.0
 
     def memory_bytes(self, tile: Tile) -> int:
-        """One block of rows as stored and as a table, and the model."""
-        return (400 << 20) + 9 * self.expected_dates * ROWS * tile.shape[1] * len(self.feature_names)
+        """One block as stored and as a table, and the model."""
+        width = block_width(self.expected_dates, tile.shape[1])
+        return (400 << 20) + 9 * self.expected_dates * ROWS * width * len(self.feature_names)
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
         """The predictions section, the order of the features and what else a model must fit."""
@@ -97,10 +100,10 @@ class PredictionsStage:
         self._check_fit(signature, columns, tile)
         write_header(output, tile)
         writer = _Writer(output, tile, self.predictions, signature.classes)
-        for rows in row_blocks(tile.shape[0]):
-            block = np.asarray(features[:, rows])
+        for rows, across in blocks(features.shape):
+            block = np.asarray(features[:, rows, across])
             valid = pixels_with_values(block)
-            writer.write(rows, predictor.predict_pixels(block, valid), valid)
+            writer.write(rows, across, predictor.predict_pixels(block, valid), valid)
             del block  # before the next one is read
         if self.periods:
             hand_on_observations(inputs["features"], output, tile)
@@ -126,22 +129,22 @@ class _Writer:
         self._all = self._extra("PROBABILITIES", len(classes)) if classes and settings.all_probabilities else None
         self._picture, self._valid, self._sum = Thumbnail(tile.shape), 0, 0.0
 
-    def write(self, rows: slice, raw: NDArray[np.float64], valid: NDArray[np.bool_]) -> None:
+    def write(self, rows: slice, across: slice, raw: NDArray[np.float64], valid: NDArray[np.bool_]) -> None:
         values = raw
         if self._classes and len(raw):
             probabilities = class_probabilities(raw)
             best = probabilities.argmax(axis=1)
             values = np.asarray(self._classes, dtype=np.float64)[best]
-            self._scatter(self._probability, rows, valid, probabilities.max(axis=1)[:, None])
-            self._scatter(self._all, rows, valid, probabilities)
+            self._scatter(self._probability, (rows, across), valid, probabilities.max(axis=1)[:, None])
+            self._scatter(self._all, (rows, across), valid, probabilities)
         elif self._classes:
-            self._scatter(self._probability, rows, valid, np.empty((0, 1)))
-            self._scatter(self._all, rows, valid, np.empty((0, len(self._classes))))
+            self._scatter(self._probability, (rows, across), valid, np.empty((0, 1)))
+            self._scatter(self._all, (rows, across), valid, np.empty((0, len(self._classes))))
         if self._settings.clip is not None:
             values = np.clip(values, *self._settings.clip)
         block = self._cast(values, valid)
-        self._values[rows] = block[..., None]
-        self._picture.add(rows, block)
+        self._values[rows, across] = block[..., None]
+        self._picture.add(rows, block, across)
         self._valid, self._sum = self._valid + int(valid.sum()), self._sum + float(values.sum())
 
     def finish(self, evaluator: str) -> StageResult:
@@ -164,11 +167,13 @@ class _Writer:
         name = f"{self._settings.name}_{suffix}"
         return create_array(self._folder, DATA_TIMELESS, name, (*self._tile.shape, bands), "float32")
 
-    def _scatter(self, array: Any, rows: slice, valid: NDArray[np.bool_], values: NDArray[np.float64]) -> None:
+    def _scatter(
+        self, array: Any, place: tuple[slice, slice], valid: NDArray[np.bool_], values: NDArray[np.float64]
+    ) -> None:
         if array is not None:
             block = np.full((*valid.shape, values.shape[1]), np.nan, dtype=np.float32)
             block[valid] = values
-            array[rows] = block
+            array[place] = block
 
     def _cast(self, values: NDArray[np.float64], valid: NDArray[np.bool_]) -> NDArray[Any]:
         """Whole types are rounded to the nearest; a value that does not fit is an error, never wrapped."""
@@ -209,9 +214,19 @@ def load_predictor(folder: str) -> tuple[Predictor, Signature]:
     except (OSError, ValueError, ModelError) as error:
         raise _unreadable(place, error) from None
     metrics, answers = place / METRICS_FILE, place / ANSWERS_FILE
-    told = json.loads(metrics.read_text()).get(EVALUATOR) if metrics.is_file() else None
+    told = _told(metrics)
     known = read_answers(answers.read_bytes()) if answers.is_file() else None
     return loaded_predictor(text, lambda: load_booster(place), told, known), signature
+
+
+def _told(metrics: Path) -> str | None:
+    """Who predicts, as training has found; None if it told nothing, or its file is torn: then it is found out anew."""
+    try:
+        said = json.loads(metrics.read_text())
+    except (OSError, ValueError):
+        return None
+    told = said.get(EVALUATOR) if isinstance(said, dict) else None
+    return told if isinstance(told, str) else None
 
 
 def load_booster(folder: Path) -> lightgbm.Booster:

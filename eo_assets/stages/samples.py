@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,18 +16,19 @@ from eo_assets.core.features import whole_pixels
 from eo_assets.core.points import Points
 from eo_assets.core.tile import Tile
 from eo_assets.project import PointsReference, Reference, Sampling
-from eo_assets.stages.features import FEATURES
+from eo_assets.stages.features import COMPILER, FEATURES
 from eo_assets.stages.stage import StageResult, TileInputs
 from resources.eopatch_files import (
     DATA,
     DATA_TIMELESS,
     MASK_TIMELESS,
     ROWS,
+    block_width,
+    blocks,
     create_array,
     list_chunks,
     open_array,
     read_timestamps,
-    row_blocks,
     write_header,
 )
 from resources.point_table import read_points, write_points
@@ -57,9 +59,12 @@ class Samples:
     cpus: ClassVar[float] = 1.0
 
     def memory_bytes(self, tile: Tile) -> int:
-        """A few masks of the tile, and one block of features as read and compressed, with what is taken of it."""
-        block = self.expected_dates * ROWS * tile.shape[1] * self.features_a_date
-        return (350 << 20) + 24 * tile.shape[0] * tile.shape[1] + 10 * block
+        """A few masks of the tile, one block of features as read and compressed, and what is taken, as it is stored."""
+        pixels, values = tile.shape[0] * tile.shape[1], self.expected_dates * self.features_a_date
+        block = values * ROWS * block_width(self.expected_dates, tile.shape[1])
+        blocks_taken = self.sampling.number or math.ceil((self.sampling.fraction or 1) * pixels)
+        taken = min(pixels, blocks_taken * math.prod(self.sampling.block_size)) * values
+        return (350 << 20) + COMPILER + 24 * pixels + 8 * block + 8 * taken
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
         """How blocks are drawn (not which tiles are sampled) and what counts as unlabelled."""
@@ -134,22 +139,23 @@ class Samples:
 
 
 def _valid_somewhere(features: Any, asked: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(y, x), True where any date has all features. Blocks of rows without a pixel that is asked for are not read."""
+    """(y, x), True where any date has all features. Blocks without a pixel that is asked for are not read."""
     valid = np.zeros(asked.shape, dtype=np.bool_)
-    for rows in row_blocks(asked.shape[0]):
-        if asked[rows].any():
-            valid[rows] = whole_pixels(features[:, rows])
+    for place in blocks(features.shape):
+        if asked[place].any():
+            valid[place] = whole_pixels(features[:, *place])
     return valid
 
 
 def _read_pixels(features: Any, pixels: NDArray[np.int32]) -> NDArray[np.float32]:
-    """(time, n, x, feature) of pixels (n, x, 2), reading each block of rows once."""
+    """(time, n, x, feature) of pixels (n, x, 2), reading each block once."""
     values = np.empty((features.shape[0], *pixels.shape[:2], features.shape[3]), dtype=np.float32)
-    for rows in row_blocks(features.shape[1]):
-        here = (pixels[..., 0] >= rows.start) & (pixels[..., 0] < rows.stop)
+    for place in blocks(features.shape):
+        corner = [axis.start for axis in place]
+        here = ((pixels >= corner) & (pixels < [axis.stop for axis in place])).all(axis=-1)
         if here.any():
-            found = pixels[here]
-            values[:, here] = features[:, rows][:, found[:, 0] - rows.start, found[:, 1]]
+            found = pixels[here] - corner
+            values[:, here] = features[:, *place][:, found[:, 0], found[:, 1]]
     return values
 
 

@@ -1,7 +1,7 @@
 """That the kernels of a tile are still fast: CPU seconds beside those of a reference in the same run, `make guard`.
 
 Each reference is a pinned, plain way to the same result: what machine this is, and what else it does, weighs on both.
-Fails where a ratio is below the least, which is some 60 % of what it was when it was measured last.
+Fails where a ratio is below the least. When they were measured last they were 4 to 5, 52 to 58, and 33 to 36.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def guarded() -> Iterator[Guarded]:
         return booster.predict(some, num_threads=1)
 
     share = len(some) / len(table)
-    yield Guarded("pixels", lambda: evaluator.predict_pixels(block, everywhere), lightgbm_predicts, 20, share)
-    yield Guarded("mixed rows", lambda: evaluator.predict(mixed), lightgbm_predicts, 6, share)
+    yield Guarded("pixels", lambda: evaluator.predict_pixels(block, everywhere), lightgbm_predicts, 25, share)
+    yield Guarded("mixed rows", lambda: evaluator.predict(mixed), lightgbm_predicts, 15, share)
 
 
 def smooth(random: np.random.Generator) -> NDArray[np.uint16]:

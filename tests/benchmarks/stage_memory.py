@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import rasterio
 import shapely
 import yaml
@@ -49,8 +50,8 @@ def main(side: int, dates: Sequence[int], stages: Sequence[str] = STAGES, compos
             loaded = write_delivery(Path(folder), side, number, composite)
             for stage in stages:
                 if stage == "predictions":
-                    _train(loaded)
-                rows.append({"dates": number, **_in_a_process(Path(folder), loaded, stage)})
+                    train(loaded)
+                rows.append({"dates": number, **in_a_process(Path(folder), loaded, stage)})
                 print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
     Path("build").mkdir(exist_ok=True)
     figures = {"side_px": side, "bands": len(BANDS), "composite": composite, "stages": rows}
@@ -60,7 +61,7 @@ def main(side: int, dates: Sequence[int], stages: Sequence[str] = STAGES, compos
     print(f"the most is {worst} MB, {'under' if worst < LIMIT_MB else 'OVER'} {LIMIT_MB} MB")
 
 
-def _in_a_process(folder: Path, loaded: Any, stage: str) -> dict[str, Any]:
+def in_a_process(folder: Path, loaded: Any, stage: str) -> dict[str, Any]:
     """Hand the walk over as Ray does, pickled: the worker imports what the stages need and no more."""
     from eo_assets.assets.area import tiles_of
     from eo_assets.stages.build import tile_walk
@@ -74,7 +75,7 @@ def _in_a_process(folder: Path, loaded: Any, stage: str) -> dict[str, Any]:
 
 
 def measure(pickled: Path, what: str) -> dict[str, Any]:
-    """Run one stage, or the `walk`, in this process: its peak, what was there before it, and its request."""
+    """Run one stage, or the `walk`, in this process: its peak, what was there before, its request, its CPU seconds."""
     import ray  # noqa: F401  a worker has it too
 
     from eo_assets.stages.walk import TileWork
@@ -82,7 +83,8 @@ def measure(pickled: Path, what: str) -> dict[str, Any]:
 
     keep_freed()
     walk, tile = pickle.loads(pickled.read_bytes())  # noqa: S301  written above
-    before, started, at_work = peak_mb(), time.perf_counter(), time.process_time()
+    before, started, at_work, alone = peak_mb(), time.perf_counter(), time.process_time(), time.thread_time()
+    threads = psutil.Process().num_threads()
     if what == "walk":
         forget(walk.store, tile.name)
     stages = BEFORE_MODEL if what == "walk" else (what,)
@@ -92,10 +94,12 @@ def measure(pickled: Path, what: str) -> dict[str, Any]:
     if bad:
         raise SystemExit(f"{bad[0].stage}: {bad[0].reason}\n{bad[0].details}")
     request = max(stage.memory_bytes(tile) for stage in walk.selected(stages)) >> 20
-    seconds, busy = round(time.perf_counter() - started, 1), round(time.process_time() - at_work, 1)
+    seconds, busy = time.perf_counter() - started, time.process_time() - at_work
+    others = busy - (time.thread_time() - alone)
     return {
-        "stage": what, "before_mb": before, "peak_mb": peak_mb(), "request_mb": request, "seconds": seconds,
-        "cpu_seconds": busy,
+        "stage": what, "before_mb": before, "peak_mb": peak_mb(), "request_mb": request, "seconds": round(seconds, 1),
+        "cpu_seconds": round(busy, 2), "of_other_threads": round(others, 2),
+        "threads_started": psutil.Process().num_threads() - threads,
     }  # fmt: skip
 
 
@@ -111,7 +115,8 @@ def forget(store: Any, tile: str) -> None:
         Path(store.record_place(stage, tile)).unlink(missing_ok=True)
 
 
-def _train(loaded: Any) -> None:
+def train(loaded: Any) -> None:
+    """Merge the samples and train."""
     from eo_assets.assets.model import make_model
     from eo_assets.assets.training_data import make_training_data
     from eo_assets.stages.build import tile_store

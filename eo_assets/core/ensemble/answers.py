@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,6 @@ def read_answers(content: bytes) -> Answers | None:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as kept:
             rows, double, single = (np.asarray(kept[name], np.float64) for name in ("rows", "double", "single"))
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
         return None
     return Answers(rows, double, single)

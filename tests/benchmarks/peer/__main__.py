@@ -20,7 +20,7 @@ from typing import Any
 
 from resources.workspaces import HOME_VARIABLE
 from tests.benchmarks.peer import table
-from tests.benchmarks.peer.bench import Bench, Peers
+from tests.benchmarks.peer.bench import Bench, Peers, model_parameters
 from tests.benchmarks.peer.document import put_section
 from tests.benchmarks.peer.environment import interpreter, missing_programs
 from tests.benchmarks.peer.measure import emptied
@@ -58,7 +58,7 @@ def _measured(asked: argparse.Namespace, scene: Scene, command: str) -> dict[str
     peers = Peers(
         None if asked.ours_only else interpreter("eogrow", build), interpreter("plain", build) if asked.plain else None
     )
-    folder, parameters = build / "bench" / scene.key, _parameters(asked.trees, asked.leaves)
+    folder, parameters = build / "bench" / scene.key, model_parameters(asked.trees, asked.leaves)
     before = table.machine()
     with _bucket(folder) if asked.bucket else contextlib.nullcontext() as served:
         folder = folder / "bucket" if served else folder
@@ -79,14 +79,6 @@ def _bucket(folder: Path) -> Iterator[Path]:
         region = {"AWS_DEFAULT_REGION": REGION}  # what eo-grow's older boto3 looks for
         os.environ.update({**server.environment(), **region, HOME_VARIABLE: str(folder / "bucket/machine")})
         yield folder / "bucket/server"
-
-
-def _parameters(trees: int, leaves: int) -> dict[str, int | float | bool]:
-    """LightGBM's, of both sides: those of eo-grow's example, with threads for this machine, and made repeatable."""
-    return {
-        "n_estimators": trees, "num_leaves": leaves, "learning_rate": 0.01, "colsample_bytree": 0.66,
-        "n_jobs": os.cpu_count() or 1, "seed": 42, "deterministic": True, "force_row_wise": True, "verbosity": -1,
-    }  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from eo_assets.definitions import open_project
 from eo_assets.stages.build import tile_store
@@ -20,8 +22,16 @@ from tests.benchmarks.peer.home import Home
 from tests.benchmarks.peer.measure import emptied
 from tests.benchmarks.peer.ours import Ours
 from tests.benchmarks.peer.plain_side import Plain
-from tests.benchmarks.peer.runs import EVERYTHING, MODEL, RAY, WALK, Conditions, Row
+from tests.benchmarks.peer.runs import EVERY_PIXEL, EVERYTHING, MODEL, RAY, WALK, Conditions, Row
 from tests.benchmarks.peer.scene import Scene
+
+
+def model_parameters(trees: int = 400, leaves: int = 200) -> dict[str, int | float | bool]:
+    """LightGBM's, of both sides: those of eo-grow's example, with threads for this machine, and made repeatable."""
+    return {
+        "n_estimators": trees, "num_leaves": leaves, "learning_rate": 0.01, "colsample_bytree": 0.66,
+        "n_jobs": os.cpu_count() or 1, "seed": 42, "deterministic": True, "force_row_wise": True, "verbosity": -1,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,15 @@ class Bench:
             rows += self._our_round(first=number == 0)
             if self.peers.plain is not None:
                 rows += runs.plain_walk(self._plain(), self.conditions)
-        return rows, self._compared()
+        compared, more = self._compared()
+        return rows + more, compared
+
+    def walks(self, rounds: int, around: AbstractContextManager[Any] | None = None) -> list[Row]:
+        """Rows of our walk alone, with the model of a run of everything, which is made unless it is there."""
+        if not self.given.exists():
+            runs.our_everything(self.ours, self.conditions)
+            self._give_own()
+        return [row for _ in range(rounds) for row in runs.our_walk(self.ours, self.conditions, self.given, around)]
 
     def _home(self, name: str) -> Home:
         return Home(self.folder / name, self.bucket)
@@ -109,13 +127,15 @@ class Bench:
         for name in (MODEL_FILE, SIGNATURE_FILE):
             shutil.copyfile(store.intact(record) / name, self.given / name)
 
-    def _compared(self) -> list[Equality]:
+    def _compared(self) -> tuple[list[Equality], list[Row]]:
+        """What is equal, and the row of the walk that leaves no pixel out: its outputs are compared with eo-grow's."""
         found: list[Equality] = []
         if self.peers.plain is not None and self.bucket is None:
             found.append(self._plain().compared(Outputs(self.ours)))
         if self.peers.eogrow is None:
-            return found
+            return found, []
         switched = replace(self.ours, home=self._home("ours-without-mask"), masked=False)
-        runs.our_walk(switched, self.conditions, self.given)
+        rows = runs.our_walk(switched, self.conditions, self.given)
         switched.home.fetch("maps/")
-        return compare(self._eogrow(), self.ours, switched, self.trained, self.conditions.cpus) + found
+        found = compare(self._eogrow(), self.ours, switched, self.trained, self.conditions.cpus) + found
+        return found, [replace(row, stage=EVERY_PIXEL) for row in rows]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tests.benchmarks.peer.eogrow import PIPELINES, EoGrow
 from tests.benchmarks.peer.home import Home
@@ -18,6 +20,7 @@ from tests.benchmarks.peer.ray_head import ray_head
 
 Side = Literal["eogrow", "ours", "plain"]
 RAY, ADOPT, MODEL, WALK, EVERYTHING = "Ray's start", "adopt", "model", "tile stages and maps", "everything"
+EVERY_PIXEL = "tile stages and maps, of every pixel"
 STAGES = tuple(PIPELINES)
 OURS = Path(sys.executable)
 
@@ -91,13 +94,19 @@ def our_stages(ours: Ours, conditions: Conditions, model: Path, *, train: bool) 
     return rows
 
 
-def our_walk(ours: Ours, conditions: Conditions, model: Path) -> list[Row]:
-    """From adopted tiffs to maps by one command, on a Ray that is there, with the given model: all but training."""
+def our_walk(
+    ours: Ours, conditions: Conditions, model: Path, around: AbstractContextManager[Any] | None = None
+) -> list[Row]:
+    """From adopted tiffs to maps by one command, on a Ray that is there, with the given model: all but training.
+
+    `around` that command somebody else may look on.
+    """
     ours.prepare(model)
     with Processes.watched() as processes, ray_head(processes, OURS, conditions.cpus, conditions.log) as head:
         run, environment = conditions.runner("ours", ours.home, processes), ours.environment(head)
         run(ADOPT, ours.adopt(), environment)
-        return [run(WALK, ours.run("training_data", "maps", given_model=True, ray=head), environment)]
+        with around or contextlib.nullcontext():
+            return [run(WALK, ours.run("training_data", "maps", given_model=True, ray=head), environment)]
 
 
 def our_everything(ours: Ours, conditions: Conditions) -> list[Row]:

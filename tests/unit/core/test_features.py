@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from eo_assets.core.features import FeaturePlan, feature_block, feature_stack
+from eo_assets.core.features import FeaturePlan, feature_block, feature_stack, whole_pixels
 
 FACTOR = 0.0001
 PLAN = FeaturePlan(names=("NDVI", "NDWI", "B04", "B08"), indices=((2, 1), (0, 2)), bands=(1, 2))
@@ -102,3 +102,13 @@ def test_what_would_leave_an_array_is_refused() -> None:
         feature_block(numbers, FACTOR, None, FeaturePlan(("NDVI",), ((0, 3),), ()))
     with pytest.raises(ValueError, match="a mask of"):
         feature_block(numbers, FACTOR, np.ones((1, 2, 1), bool), PLAN)
+
+
+floats = st.floats(width=32, allow_nan=False) | st.just(float("nan"))
+
+
+@settings(deadline=None)
+@given(arrays(np.float32, array_shapes(min_dims=4, max_dims=4, max_side=4), elements=floats), st.booleans())
+def test_a_pixel_is_whole_if_some_date_has_all_features(block: np.ndarray, turned: bool) -> None:
+    stored = np.asfortranarray(block) if turned else block
+    np.testing.assert_array_equal(whole_pixels(stored), (~np.isnan(block)).all(axis=-1).any(axis=0))

@@ -121,6 +121,14 @@ def test_a_torn_model_is_told(world: Any, file: str, text: str) -> None:
         load_predictor(str(folder))
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"evaluator": 3}'])
+def test_of_torn_metrics_it_is_found_out_anew_who_predicts(world: Any, text: str) -> None:
+    world.train()
+    folder = world.store.live("model", "model")
+    (folder / METRICS_FILE).write_text(text)
+    assert load_predictor(str(folder))[0].told == "exact"
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

@@ -1,6 +1,7 @@
 """Samples: labelled, valid, inside the cell, and a tile's own business."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from eo_assets.core.tile import Tile
 from eo_assets.stages.features import FEATURES
 from eo_assets.stages.samples import MASK_OF_SAMPLES, PIXELS
+from resources import eopatch_files
 from resources.eolearn_bridge import load_eopatch
 from resources.eopatch_files import DATA, DATA_TIMELESS, MASK_TIMELESS, open_array
 
@@ -44,6 +46,27 @@ def test_samples_are_what_lies_under_them(world: Any) -> None:
     assert len(np.unique(found["pixels"].reshape(-1, 2), axis=0)) == 50 == record.numbers["samples"]
     assert found["mask"].sum() == 50
     assert not np.isnan(found["features"]).any(axis=(2, 3)).all(axis=0).any(), "one date at least is whole"
+
+
+def test_many_dates_change_nothing_but_how_much_is_held(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond so many dates arrays are stored and read a few columns at a time."""
+
+    def made() -> list[bytes]:
+        world.make()
+        stored = [("features", DATA, FEATURES), ("samples", DATA, FEATURES), ("samples", DATA_TIMELESS, PIXELS)]
+        stored += [("predictions", DATA_TIMELESS, "PREDICTED")]
+        folders = [(world.store.live(stage, world.tile.name), kind, name) for stage, kind, name in stored]
+        return [open_array(*place)[:].tobytes() for place in folders]
+
+    whole = made()
+    monkeypatch.setattr(eopatch_files, "WHOLE_WIDTH_DATES", 1)
+    monkeypatch.setattr(eopatch_files, "COLUMNS", 16)
+    for stage in ("eopatches", "features", "samples", "predictions"):
+        Path(world.store.record_place(stage, world.tile.name)).unlink()
+    in_columns = made()
+    chunks = open_array(world.store.live("features", world.tile.name), DATA, FEATURES).chunks
+    assert chunks[2] < world.tile.shape[1], "there are several"
+    assert in_columns == whole
 
 
 def test_blocks_of_rows_without_labels_are_not_read(world: Any) -> None:
