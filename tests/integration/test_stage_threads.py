@@ -11,7 +11,7 @@ from tests.benchmarks.stage_memory import STAGES, in_a_process, train, write_del
 def test_no_stage_works_on_more_threads_than_it_asks_for(tmp_path: Path) -> None:
     """Pools of threads stay when their work is done, so they are there to be counted, however short it was."""
     loaded = write_delivery(tmp_path, side=420, dates=6)
-    assert {stage.cpus for stage in tile_walk(loaded).stages} == {1.0}
+    assert all(stage.cpus <= 1 for stage in tile_walk(loaded).stages)
     for stage in STAGES:
         if stage == "predictions":
             train(loaded)

@@ -51,22 +51,23 @@ def test_samples_are_what_lies_under_them(world: Any) -> None:
 def test_many_dates_change_nothing_but_how_much_is_held(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond so many dates arrays are stored and read a few columns at a time."""
 
-    def made() -> list[bytes]:
-        world.make()
-        stored = [("features", DATA, FEATURES), ("samples", DATA, FEATURES), ("samples", DATA_TIMELESS, PIXELS)]
-        stored += [("predictions", DATA_TIMELESS, "PREDICTED")]
-        folders = [(world.store.live(stage, world.tile.name), kind, name) for stage, kind, name in stored]
+    def stored() -> list[bytes]:
+        arrays = [("features", DATA, FEATURES), ("samples", DATA, FEATURES), ("samples", DATA_TIMELESS, PIXELS)]
+        arrays += [("predictions", DATA_TIMELESS, "PREDICTED")]
+        folders = [(world.store.live(stage, world.tile.name), kind, name) for stage, kind, name in arrays]
         return [open_array(*place)[:].tobytes() for place in folders]
 
-    whole = made()
+    world.make()
+    whole = stored()
     monkeypatch.setattr(eopatch_files, "WHOLE_WIDTH_DATES", 1)
     monkeypatch.setattr(eopatch_files, "COLUMNS", 16)
-    for stage in ("eopatches", "features", "samples", "predictions"):
+    made_again = ("eopatches", "features", "samples", "predictions")
+    for stage in made_again:
         Path(world.store.record_place(stage, world.tile.name)).unlink()
-    in_columns = made()
+    assert {outcome.status for outcome in world.run(*made_again).values()} == {"done"}
     chunks = open_array(world.store.live("features", world.tile.name), DATA, FEATURES).chunks
     assert chunks[2] < world.tile.shape[1], "there are several"
-    assert in_columns == whole
+    assert stored() == whole
 
 
 def test_blocks_of_rows_without_labels_are_not_read(world: Any) -> None:
