@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def in_a_process(folder: Path, loaded: Any, stage: str) -> dict[str, Any]:
     walk = tile_walk(loaded)
     (folder / "walk.pickle").write_bytes(pickle.dumps((walk, tiles_of(walk.store)[0])))
     command = [sys.executable, "-m", "tests.benchmarks.stage_memory", str(folder / "walk.pickle"), stage]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    of_one_cpu = {"OMP_NUM_THREADS": "1"}  # which Ray sets, and BLAS heeds
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **of_one_cpu})
     result: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])
     return result
 
