@@ -35,16 +35,18 @@ UNVERIFIED = "formula not verified against an invoice"
 """What every quote says until a contract test's result against the real service is committed."""
 
 SECONDS_A_MILLION: Mapping[str, float] = {
-    "tiffs": 0.006,
-    "eopatches": 0.05,
-    "features": 0.07,
-    "reference": 1.0,
-    "predictions": 0.0005,
-    "maps": 0.06,
+    "tiffs": 0.003,
+    "eopatches": 0.016,
+    "features": 0.03,
+    "reference": 0.4,
+    "predictions": 0.00003,
+    "maps": 0.08,
 }
 """CPU seconds for a million values that a stage makes, pixels x layers (trees x leaves for predictions).
 
-Measured on the demo, as tests/benchmarks/stage_seconds.py prints them; another machine is faster or slower.
+Measured on the demo and on eight noisy tiles of 853 x 853 pixels and 12 dates, as tests/benchmarks/stage_seconds.py
+prints them; another machine is faster or slower. A model that only LightGBM itself predicts with takes 20 to 40 times
+as long (docs/predictions.md), which is known once it is trained.
 """
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 STORED_SHARE: Mapping[str, float] = {
     "tiffs": 0.15,
     "reference": 0.06,
-    "eopatches": 0.23,
+    "eopatches": 0.27,
     "features": 0.55,
     "samples": 0.71,
     "training_data": 1.0,

@@ -30,7 +30,7 @@ def main(name: str) -> None:
         rates = [
             record.numbers["seconds"] * 1e6 / (area[key] * layers)
             for key, record in records.items()
-            if key in area and not record.empty
+            if key in area and not record.empty and "seconds" in record.numbers  # adopted ones took none
         ]
         if rates:
             print(f"{stage:12s} {statistics.median(rates):10.5f} {SECONDS_A_MILLION[stage]:10.5f}  of {len(rates)}")
