@@ -24,6 +24,7 @@ from eo_assets.stages.build import tile_store
 from eo_assets.stages.features import FEATURES, feature_plan
 from eo_assets.stages.predictions import load_predictor
 from resources.eopatch_files import DATA, MASK, DigitalNumbers, open_array, row_blocks
+from resources.heap import keep_freed
 from resources.tile_store import TileStore
 from tests.benchmarks.peer.ours import Ours
 
@@ -43,6 +44,7 @@ class Floor:
 
 def floors(ours: Ours, model: Path) -> dict[str, Floor]:
     """By the name of the kind of work in `run_profile.KINDS`; measured on the first tile and multiplied."""
+    keep_freed()
     loaded = open_project(str(ours.predicting))
     store = tile_store(loaded)
     tiles = tiles_of(store)
