@@ -62,9 +62,7 @@ class Samples:
         """A few masks of the tile, one block of features as read and compressed, and what is taken, as it is stored."""
         pixels, values = tile.shape[0] * tile.shape[1], self.expected_dates * self.features_a_date
         block = values * ROWS * block_width(self.expected_dates, tile.shape[1])
-        blocks_taken = self.sampling.number or math.ceil((self.sampling.fraction or 1) * pixels)
-        taken = min(pixels, blocks_taken * math.prod(self.sampling.block_size)) * values
-        return (350 << 20) + COMPILER + 24 * pixels + 8 * block + 8 * taken
+        return (350 << 20) + COMPILER + 24 * pixels + 8 * block + 8 * values * self._most_taken(pixels)
 
     def settings(self, tile: Tile) -> Mapping[str, Any]:
         """How blocks are drawn (not which tiles are sampled) and what counts as unlabelled."""
@@ -96,6 +94,13 @@ class Samples:
         pixels = draw.block_pixels(corners, self.sampling.block_size)
         self._write(output, pixels, tile, features, reference[pixels[..., 0], pixels[..., 1]])
         return StageResult({**numbers, "samples": int(pixels.shape[0] * pixels.shape[1])})
+
+    def _most_taken(self, pixels: int) -> int:
+        """The most pixels that are drawn of a tile; of points, which nobody has counted yet, a few thousand."""
+        if self._points:
+            return 4096
+        drawn = self.sampling.number or math.ceil((self.sampling.fraction or 0) * pixels)
+        return min(pixels, drawn * math.prod(self.sampling.block_size))
 
     @property
     def _points(self) -> bool:
