@@ -162,6 +162,17 @@ def test_chosen_pixels_of_a_block(shape: tuple[int, int, int, int], share: float
         assert found.shape == (0,)
 
 
+def test_probabilities_of_the_pixels_of_a_block() -> None:
+    random = np.random.default_rng(6)
+    table = table_of(6, 2000, 6)
+    said = {"objective": "multiclass", "num_class": 5, "num_leaves": 9, "verbosity": -1, "num_threads": 1}
+    booster = lightgbm.train(said, lightgbm.Dataset(table, random.integers(0, 5, 2000)), num_boost_round=4)
+    block, chosen = table.reshape(40, 50, 2, 3).transpose(2, 0, 1, 3).copy(), random.random((40, 50)) < 0.7
+    found = Evaluator(booster).predict_pixels(block, chosen)
+    expected = booster.predict(block.transpose(1, 2, 0, 3)[chosen].reshape(-1, 6), num_threads=1)
+    np.testing.assert_array_equal(found.view(np.int64), expected.view(np.int64))
+
+
 def test_another_number_of_columns_is_refused() -> None:
     evaluator = Evaluator(booster_of(table_of(1, 300, 3), 1))
     with pytest.raises(ValueError, match="4 columns are not the model's 3"):
