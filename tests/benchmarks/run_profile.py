@@ -51,7 +51,7 @@ class Sample:
         return self.frames[0][1]
 
     def inside(self, *words: str) -> bool:
-        """Does the symbol of a frame in this library, or in the kernel, have one of these words in it?"""
+        """Does the symbol of a frame of the innermost library have one of these words in it?"""
         return any(word in symbol for symbol, library in self.frames if library == self.library for word in words)
 
 
